@@ -1,0 +1,290 @@
+"""What every strategy must hold. A strategy of one's own inherits it:
+
+from conformance_strategies import StrategyConformance
+
+class TestMine(StrategyConformance):
+    strategy = "mine"          # a name in tuner.strategies.STRATEGIES; or override `make`
+"""
+
+import copy
+import json
+import math
+import os
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from inspect import getfile
+from pathlib import Path
+
+import pytest
+
+from tuner.space import Choice, Int, LogUniform, Space, Uniform
+from tuner.spec import Sweep
+from tuner.strategies import Observation, make_strategy
+
+
+def train(config, trial):
+    """A trainable that is never called."""
+
+
+def sweep(space, *, defaults=None, **search):
+    return Sweep(
+        trainable=train,
+        metric="loss",
+        mode="min",
+        space=space,
+        search=search,
+        defaults=defaults or {},
+        seed=search.pop("seed", 0),
+    )
+
+
+# Every kind of domain that all strategies can cut; conditional, nested, with the same name in two branches.
+MIXED = {
+    "optimizer": Choice(
+        ["sgd", "adam"],
+        when={
+            "sgd": {
+                "learning_rate": LogUniform(1e-3, 1.0, points=2),
+                "nesterov": Choice([True, False], when={True: {"momentum": Uniform(0.5, 0.9, points=2)}}),
+            },
+            "adam": {"learning_rate": LogUniform(1e-5, 1e-2, points=2)},
+        },
+    ),
+    "kernel": Choice([[3, 3], [5, 5]]),
+    "layers": Int(1, 5, points=2),
+    "dropout": Uniform(0.0, 0.5, step=0.25, points=3),
+    "epochs": 3,
+    "schedule": [[1, 0.1], [5, 0.01]],
+}
+MIXED_DEFAULTS = {
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+    "nesterov": True,
+    "momentum": 0.9,
+    "kernel": [3, 3],
+    "layers": 3,
+    "dropout": 0.25,
+}
+# 12 configs
+FINITE = {"a": Choice([1, 2]), "b": Int(1, 3, points=3), "c": Choice(["x", "y"])}
+FINITE_DEFAULTS = {"a": 1, "b": 2, "c": "y"}
+
+
+def square(config):
+    """A loss that prefers few layers, without caring for the rest."""
+    return (config.get("layers", 0) - 2) ** 2 + config.get("dropout", 0.0)
+
+
+def drive(strategy, count, loss=square, history=()):
+    """Ask `count` times, one trial after another; return the proposals (fewer where it ends)."""
+    history, proposals = list(history), []
+    for _ in range(count):
+        proposal = strategy.ask(history)
+        if proposal is None:
+            break
+        proposals.append(proposal)
+        history.append(Observation(len(history) + 1, proposal.config, "done", loss(proposal.config)))
+    return proposals
+
+
+def keys(proposals):
+    return [json.dumps(proposal.config, sort_keys=True) for proposal in proposals]
+
+
+def replay(path, name):
+    """Print what a suite's strategy proposes; called in a process of its own."""
+    spec = spec_from_file_location("suite", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    print(json.dumps(keys(drive(getattr(module, name)().mixed(), 12))))
+
+
+class StrategyConformance:
+    """What every strategy must hold; subclasses name the strategy."""
+
+    strategy = ""
+
+    def make(self, space, defaults, **search):
+        """Return the strategy for a space."""
+        return make_strategy(sweep(space, defaults=defaults, strategy=self.strategy, **search))
+
+    def mixed(self, **search):
+        return self.make(MIXED, MIXED_DEFAULTS, **{"trials": 14, **search})
+
+    def finite(self, **search):
+        return self.make(FINITE, FINITE_DEFAULTS, **{"trials": 12, **search})
+
+    def test_the_same_in_another_process(self):
+        code = f"import conformance_strategies as c; c.replay({getfile(type(self))!r}, {type(self).__name__!r})"
+        paths = [str(Path(__file__).parent), *sys.path]
+        # Another hash seed, so that nothing may depend on the order of a set.
+        environ = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(paths)}
+
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == keys(drive(self.mixed(), 12))
+
+    def test_pure(self):
+        strategy = self.mixed()
+        history = []
+        for index in range(1, 11):
+            before = copy.deepcopy(history)
+            proposal = strategy.ask(history)
+            # asked again it says the same, a fresh one (after a resume) too, and the history is left alone
+            assert strategy.ask(history) == proposal
+            assert history == before
+            if proposal is None:
+                break
+            if index in (1, 7, 10):
+                assert self.mixed().ask(copy.deepcopy(history)) == proposal
+            history.append(Observation(index, proposal.config, "done", square(proposal.config)))
+
+    def test_proposals_lie_inside_the_space(self):
+        space = Space.parse(MIXED)
+
+        for proposal in drive(self.mixed(), 14):
+            assert space.explain(proposal.config) == []
+            assert space.contains(proposal.config)
+
+    def test_branches_follow_their_choice(self):  # trap 3
+        common = {"optimizer", "kernel", "layers", "dropout", "epochs", "schedule"}
+        branches = {
+            ("adam", None): {"learning_rate"},
+            ("sgd", True): {"learning_rate", "nesterov", "momentum"},
+            ("sgd", False): {"learning_rate", "nesterov"},
+        }
+
+        for proposal in drive(self.mixed(), 14):
+            config = proposal.config
+            assert set(config) == common | branches[config["optimizer"], config.get("nesterov")]
+
+    def test_values_come_out_exactly_as_written(self):  # trap 5
+        kinds = {
+            "optimizer": str,
+            "learning_rate": float,
+            "nesterov": bool,
+            "momentum": float,
+            "kernel": list,
+            "layers": int,
+            "dropout": float,
+            "epochs": int,
+            "schedule": list,
+        }
+
+        for proposal in drive(self.mixed(), 14):
+            # exact types: an np.float64 is a float, but not exactly
+            assert {name: type(value) for name, value in proposal.config.items()} == {
+                name: kinds[name] for name in proposal.config
+            }
+            assert [type(value) for value in proposal.config["kernel"]] == [int, int]
+
+    def test_a_changed_config_changes_nothing_else(self):
+        strategy = self.mixed()
+        first = strategy.ask([])
+        kept = copy.deepcopy(first)
+
+        # what a careless trainable may do to the lists of its config
+        first.config["kernel"].append(99)
+        first.config["schedule"].clear()
+
+        assert strategy.ask([]) == kept
+
+    def test_points_come_first(self):  # trap 4: a conditional point, and a list as a value
+        points = [
+            {"optimizer": "adam", "learning_rate": 0.001, "kernel": [5, 5], "layers": 2, "dropout": 0.5},
+            {**MIXED_DEFAULTS, "nesterov": False, "layers": 1, "learning_rate": 0.5},
+        ]
+        points[1].pop("momentum")
+
+        proposals = drive(self.mixed(points=points), 8)
+
+        # fixed values are filled in, and the points never come again
+        fixed = {"epochs": 3, "schedule": [[1, 0.1], [5, 0.01]]}
+        assert [p.config for p in proposals[:2]] == [point | fixed for point in points]
+        assert [p.by for p in proposals[:2]] == ["points", "points"]
+        assert len(set(keys(proposals))) == len(proposals)
+
+    def test_no_config_twice_until_exhausted(self):  # trap 7
+        strategy = self.finite()
+
+        proposals = drive(strategy, 40)
+
+        assert len(set(keys(proposals))) == len(proposals)
+        # then it ends, as announced
+        assert strategy.total == len(proposals)
+
+    def test_lost_trials_are_not_proposed_again(self):
+        strategy = self.finite()
+        history = []
+        while (proposal := strategy.ask(history)) is not None:
+            history.append(Observation(len(history) + 1, proposal.config, "lost"))
+
+        assert len(history) == strategy.total
+
+    @pytest.mark.parametrize(
+        ("state", "loss"),
+        [
+            ("failed", None),
+            ("done", math.nan),
+            ("done", math.inf),
+            ("done", -math.inf),
+            ("done", None),
+            ("done", 1e308),
+            ("done", 0.0),
+            ("lost", None),
+            ("pending", None),
+        ],
+    )
+    def test_bad_news_is_survived(self, state, loss):
+        space = Space.parse(MIXED)
+        strategy = self.mixed()
+        alone, among = [], []
+        for index in range(1, 11):
+            # all of the history like this
+            proposal = strategy.ask(alone)
+            assert space.contains(proposal.config)
+            alone.append(Observation(index, proposal.config, state, loss))
+            # every other one
+            proposal = strategy.ask(among)
+            assert space.contains(proposal.config)
+            good = Observation(index, proposal.config, "done", square(proposal.config))
+            among.append(good if index % 2 else Observation(index, proposal.config, state, loss))
+
+    @pytest.mark.parametrize("concurrency", [2, 4])
+    def test_pending_trials_are_not_proposed_again(self, concurrency):
+        strategy = self.finite()
+        history = []
+        while (proposal := strategy.ask(history)) is not None:
+            history.append(Observation(len(history) + 1, proposal.config, "pending"))
+            if len(history) >= concurrency:
+                # the one that was started first ends
+                index = len(history) - concurrency
+                done = history[index]
+                history[index] = Observation(done.index, done.config, "done", square(done.config))
+
+        configs = [json.dumps(observation.config) for observation in history]
+        assert len(set(configs)) == len(configs) == strategy.total
+
+    def test_a_space_of_constants_has_one_config(self):  # trap 6
+        strategy = self.make({"learning_rate": 0.1, "sizes": [1, 2]}, {"learning_rate": 0.1}, trials=5)
+
+        assert [p.config for p in drive(strategy, 5)] == [{"learning_rate": 0.1, "sizes": [1, 2]}]
+        assert strategy.total == 1
+
+    def test_quiet(self, capfd, caplog):
+        caplog.set_level("DEBUG")
+
+        drive(self.mixed(), 10)
+
+        assert capfd.readouterr() == ("", "")
+        assert not caplog.records
+
+    def test_every_proposal_says_who_and_why(self):
+        strategy = self.mixed()
+
+        for proposal in drive(strategy, 10):
+            assert proposal.by
+            assert proposal.why
+            assert "\n" not in proposal.why + strategy.note

@@ -1,0 +1,110 @@
+"""asha, on literal tables of curves (values are minimised)."""
+
+import math
+
+import pytest
+
+from tuner.stopping import Asha
+
+
+def curve(*values):
+    return dict(enumerate(values, start=1))
+
+
+def test_rungs_grow_by_the_reduction_and_stay_below_max_epochs():
+    assert Asha().rungs(max_epochs=27) == [3, 9]
+    assert Asha(grace_epochs=1, reduction=4).rungs(max_epochs=65) == [1, 4, 16, 64]
+    # nothing to save when the first rung is the end
+    assert Asha(grace_epochs=10).rungs(max_epochs=10) == []
+
+
+# Values at the first rung in order of arrival, and who goes on there with reduction 3.
+ARRIVALS = [
+    # fewer than three values: everything goes on, even the worst
+    ([9.0, 1.0], [True, True]),
+    # the third of three: only the best one goes on
+    ([1.0, 2.0, 3.0], [True, True, False]),
+    ([3.0, 2.0, 1.0], [True, True, True]),
+    # six seen: the best two go on
+    ([1.0, 5.0, 6.0, 7.0, 8.0, 2.0], [True, True, False, False, False, True]),
+    ([1.0, 2.0, 6.0, 7.0, 8.0, 3.0], [True, True, False, False, False, False]),
+]
+
+
+@pytest.mark.parametrize(("values", "goes_on"), ARRIVALS)
+def test_a_rung_keeps_the_best_part_of_what_has_arrived(values, goes_on):
+    curves, seen = {}, []
+    for number, value in enumerate(values):
+        curves[f"t{number}"] = curve(value, value, value)
+        seen.append(Asha().decide(curves, f"t{number}", 3, 27) is None)
+
+    assert seen == goes_on
+
+
+def test_the_first_epochs_never_decide():  # trap 11
+    # an untrained network at epoch 1, worse than everybody
+    curves = {f"t{i}": curve(0.1) for i in range(20)} | {"winner": curve(9.0, 8.0)}
+
+    assert Asha().decide(curves, "winner", 1, 27) is None
+    assert Asha().decide(curves, "winner", 2, 27) is None
+
+
+def test_between_rungs_nothing_is_decided():
+    curves = {f"t{i}": curve(*[0.1] * 9) for i in range(20)} | {"t": curve(*[9.0] * 5)}
+
+    assert Asha().decide(curves, "t", 5, 27) is None
+
+
+def test_best_so_far_counts_not_the_value_at_the_rung():
+    others = {"a": curve(3, 3, 3), "b": curve(4, 4, 4)}
+
+    # the last epoch is the worst of all, but its best is what a trial is ranked by in the end
+    assert Asha().decide(others | {"t": curve(5, 1, 9)}, "t", 3, 27) is None
+
+
+def test_ties_go_on():
+    # all at chance level: nothing tells them apart
+    curves = {f"t{i}": curve(0.9, 0.9, 0.9) for i in range(9)}
+
+    assert all(Asha().decide(curves, trial, 3, 27) is None for trial in curves)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_the_worst(value):
+    others = {"a": curve(1, 1, 1), "b": curve(2, 2, 2)}
+
+    assert Asha().decide(others | {"t": curve(value, value, value)}, "t", 3, 27)
+    # and it takes nobody's place
+    assert (
+        Asha().decide({"a": curve(*[value] * 3), "b": curve(2, 2, 2), "t": curve(1, 1, 1)}, "t", 3, 27)
+        is None
+    )
+
+
+def test_others_count_by_what_they_had_at_the_rung():
+    # a is far ahead by now, but at epoch 3 it was behind
+    curves = {"a": curve(5, 5, 5, 0.1), "b": curve(6, 6, 6), "t": curve(4, 4, 4)}
+
+    assert Asha().decide(curves, "t", 3, 27) is None
+
+
+def test_trials_that_never_reached_the_rung_do_not_count():
+    curves = {"a": curve(1, 1), "b": curve(1), "t": curve(9, 9, 9)}
+
+    assert Asha().decide(curves, "t", 3, 27) is None
+
+
+def test_a_rung_between_two_reports_is_judged_at_the_next_report():
+    curves = {"a": curve(1, 1, 1), "b": curve(1, 1, 1), "t": {2: 9.0, 4: 9.0}}
+
+    assert Asha().decide(curves, "t", 4, 27)
+    # once only: the next report lies past it
+    assert Asha().decide(curves | {"t": {2: 9.0, 4: 9.0, 6: 9.0}}, "t", 6, 27) is None
+
+
+def test_the_reason_is_one_line_with_rank_and_rung():
+    curves = {"a": curve(1, 1, 1), "b": curve(2, 2, 2), "t": curve(3, 3, 3)}
+
+    reason = Asha().decide(curves, "t", 3, 27)
+
+    assert reason == "asha: rank 3 of 3 at epoch 3, where the best 1 go on"

@@ -1,0 +1,1 @@
+"""What is trained: one readable file a trainable, what they share beside them, and their data."""

@@ -1,0 +1,104 @@
+"""From a split's arrays to the batches that a model is given.
+
+A split stays as it is stored (images: uint8) on the device; each batch is taken from it by index, then
+augmented, normalised and resized there, a whole batch at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from tuner.trainable import DataInfo, Split
+
+
+def derive(*parts: int | str) -> int:
+    """Return a 63-bit seed that follows from the parts, the same in any process."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Samples:
+    """One split on the device.
+
+    Args:
+        split: Its arrays, which are read and never written.
+        device: Where to keep it.
+    """
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self.x = _tensor(split.x).to(device)  # uint8 (N, C, H, W), or float32 (N, F)
+        self.y = _tensor(split.y).to(device)  # int64 (N,), or float32 (N,)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def steps(self, batch_size: int) -> int:
+        """Return how many batches `shuffled` gives."""
+        full, rest = divmod(len(self), batch_size)
+        return full + (rest > 1 or (rest == 1 and full == 0))
+
+    def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Tensor]:
+        """Yield the indices of each batch of an epoch, in random order.
+
+        The last batch may be smaller, but is never a single sample beside others: batch norm has no
+        statistics of one. That sample (each epoch another one) is left out.
+        """
+        order = torch.randperm(len(self), generator=generator, device=self.x.device)
+        yield from order.split(batch_size)[: self.steps(batch_size)]
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """Return a tensor that shares the array's memory."""
+    with warnings.catch_warnings():
+        # Shared arrays are read-only, which torch cannot express; nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+class Preparation:
+    """How raw samples become a model's input: float32, normalised, resized.
+
+    Args:
+        config: image_size is used.
+        data: Its shape says whether they are images.
+        preprocess: Images: mean and std a channel, in 0..1. Table rows are taken as they are.
+        device: Where the batches are.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        data: DataInfo,
+        preprocess: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.device = device
+        self.images = len(data.shape) == 3
+        self.size = config.get("image_size")
+        if self.images:
+            channels = data.shape[0]
+            mean = np.asarray(preprocess.get("mean", [0.0] * channels))
+            std = np.asarray(preprocess.get("std", [1.0] * channels))
+            # One multiplication and one addition a pixel: x / 255 / std - mean / std.
+            self.scale, self.shift = (
+                torch.tensor(values, dtype=torch.float32, device=device).view(1, channels, 1, 1)
+                for values in (1 / (255 * std), -mean / std)
+            )
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Return float32 (B, C, size, size) of uint8 (B, C, H, W), or float32 (B, F) of rows (B, F)."""
+        if not self.images:
+            return raw.float()
+        batch = raw.to(torch.float32, memory_format=torch.channels_last).mul_(self.scale).add_(self.shift)
+        if self.size and batch.shape[2:] != (self.size, self.size):
+            batch = F.interpolate(batch, size=(self.size, self.size), mode="bilinear", antialias=True)
+        return batch

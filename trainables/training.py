@@ -1,0 +1,252 @@
+"""The one training loop: cnn, resnet and mlp differ only in the model they build.
+
+Everything random in an epoch follows from (the trial's seed, the epoch). So a trial that is resumed at any
+epoch, in any process, goes on bit for bit (with one thread, on one kind of machine), and its state needs no
+generator's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from trainables import metrics
+from trainables.augment import augment
+from trainables.inputs import Preparation, Samples, derive
+from trainables.optimizers import Schedule, make_optimizer, weights
+from trainables.parameters import DEFAULTS, check, names
+from tuner.errors import ConfigError, DataError, Problem, nearest
+from tuner.trainable import Data, DataInfo, Trial
+
+Build = Callable[[Mapping[str, Any], DataInfo], nn.Module]
+
+EVALUATION_BATCH = {"cpu": 128, "cuda": 4096}
+"""Samples measured at a time: as many as stay in a CPU's cache, or fill a GPU."""
+
+STATE = ("model", "optimizer", "schedule")
+"""The parts of a trial's state; state["model"] is the model's state_dict."""
+
+TRAIN_METRICS = {"classification": ("loss", "accuracy"), "regression": ("loss",)}
+
+
+def complete(trainable: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config laid over the trainable's defaults.
+
+    Raises:
+        ConfigError: With every rule that a value breaks.
+    """
+    known = names(trainable)
+    problems = [
+        Problem(name, rule, repr(value), "" if name in known else nearest(name, known))
+        for name, value in config.items()
+        if (rule := check(trainable, name, value))
+    ]
+    if problems:
+        raise ConfigError("\n".join(problem.sentence(trainable) for problem in problems))
+    return DEFAULTS[trainable] | dict(config)
+
+
+def fit(build: Build, config: Mapping[str, Any], trial: Trial) -> None:
+    """Train a model, reporting every epoch until the epochs are over or a rule stops the trial.
+
+    The metric epoch_s is the time of training and measuring, without the report.
+
+    Args:
+        build: Makes the model from a config and the data.
+        config: A complete config.
+        trial: Its data, its device, and where it left off.
+
+    Raises:
+        ConfigError: The config does not fit the data.
+        StopTrial: From trial.report.
+    """
+    if trial.data is None:
+        raise DataError("a built-in trainable needs data; add a [data] table to the sweep")
+    epochs = min(config.get("epochs", trial.max_epochs), trial.max_epochs)
+    learner = Learner(build, config, trial.data, epochs, trial.seed, torch.device(trial.device))
+    if trial.state is not None:
+        learner.load_state_dict(trial.state)
+    for epoch in range(trial.start_epoch + 1, epochs + 1):
+        started = time.perf_counter()
+        rate = learner.train_epoch(epoch)
+        measured, predictions = learner.measure()
+        learner.schedule.observe(measured.get("val_loss", measured["train_loss"]))
+        trial.report(
+            epoch=epoch,
+            state=learner.state_dict(),
+            predictions=predictions,
+            **measured,
+            learning_rate=rate,
+            epoch_s=time.perf_counter() - started,
+        )
+
+
+class Learner:
+    """A model in training: everything that fit needs from one epoch to the next.
+
+    Args:
+        build: Makes the model from a config and the data.
+        config: A complete config.
+        data: Its splits are put on the device.
+        epochs: The schedule's horizon.
+        seed: The trial's.
+        device: Where to train.
+
+    Raises:
+        ConfigError: The config does not fit the data.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        config: Mapping[str, Any],
+        data: Data,
+        epochs: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.config, self.data, self.seed, self.device = config, data, seed, device
+        torch.backends.cudnn.deterministic = True  # on a GPU too, the same seed gives the same metrics
+        torch.manual_seed(derive(seed, "weights"))
+        self.model = build(config, data).to(device, memory_format=torch.channels_last)
+        _refuse_batches_of_one(self.model, config)
+        self.optimizer = make_optimizer(self.model, config)
+        self.prepare = Preparation(config, data, data.preprocess, device)
+        self.train = Samples(data.train, device)
+        self.val = None if data.val is None else Samples(data.val, device)
+        self.steps = self.train.steps(config["batch_size"])
+        self.schedule = Schedule(config, epochs, self.steps)
+        self.subset = training_subset(data, seed, device)
+        self.batch = EVALUATION_BATCH[device.type]
+        self.scale = target_scale(data)
+        self.class_weights = class_weights(data, config, device)
+
+    def train_epoch(self, epoch: int) -> float:
+        """Take one pass over the training split and return the first step's learning rate.
+
+        On a GPU nothing in here waits for the device.
+        """
+        self.model.train()
+        torch.manual_seed(derive(self.seed, "dropout", epoch))
+        generator = Generator(self.device).manual_seed(derive(self.seed, "order", epoch))
+        first = (epoch - 1) * self.steps
+        for step, index in enumerate(self.train.shuffled(self.config["batch_size"], generator), first):
+            raw = self.train.x[index]
+            x = self.prepare(augment(raw, self.config.get("augment", "none"), generator))
+            self._step(x, self.train.y[index], self.schedule.rate(step))
+        return self.schedule.rate(first)
+
+    def _step(self, x: Tensor, y: Tensor, rate: float) -> None:
+        """Move the weights by one optimizer step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with precision(self.device):
+            loss = self._loss(self.model(x), y)
+        if self.config["l1"]:
+            loss = loss + self.config["l1"] * sum(w.abs().sum() for w in weights(self.model))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def _loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the training loss of outputs (B, K): what the optimizer sees, and no metric."""
+        if self.data.task == "regression":
+            mean, std = self.scale
+            return F.mse_loss(outputs.squeeze(1), (y - mean) / std)
+        smoothing = self.config["label_smoothing"]
+        return F.cross_entropy(outputs, y, weight=self.class_weights, label_smoothing=smoothing)
+
+    def measure(self) -> tuple[metrics.Metrics, NDArray[np.float32] | None]:
+        """Return the epoch's metrics and the validation predictions, None without such a split.
+
+        Training and validation are measured alike: evaluation mode, plain loss, no augmentation, smoothing,
+        class weight or penalty; training on a fixed random subset of the validation split's size.
+        """
+        raw = (self.train.x[index] for index in self.subset.split(self.batch))
+        measured, _ = self._measured(raw, self.train.y[self.subset])
+        reported = {f"train_{name}": measured[name] for name in TRAIN_METRICS[self.data.task]}
+        predictions = None
+        if self.val is not None:
+            measured, predictions = self._measured(self.val.x.split(self.batch), self.val.y)
+            reported |= {f"val_{name}": value for name, value in measured.items()}
+        return reported, predictions
+
+    def _measured(self, raw: Iterable[Tensor], y: Tensor) -> tuple[metrics.Metrics, NDArray[np.float32]]:
+        outputs = infer(self.model, self.prepare, raw)
+        values = as_predictions(outputs, self.data.task, self.scale)
+        of_task = {"classification": metrics.classification, "regression": metrics.regression}
+        return of_task[self.data.task](values, y.cpu().numpy()), values.astype(np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed trial needs: tensors (not copies) and plain values."""
+        parts = (self.model, self.optimizer, self.schedule)
+        return {name: part.state_dict() for name, part in zip(STATE, parts, strict=True)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        for name, part in zip(STATE, (self.model, self.optimizer, self.schedule), strict=True):
+            part.load_state_dict(state[name])
+
+
+def precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Return the context that models run in: the one place for a device's autocast. fp32 for now."""
+    return contextlib.nullcontext()
+
+
+@torch.inference_mode()
+def infer(model: nn.Module, prepare: Preparation, raw: Iterable[Tensor]) -> NDArray[np.float32]:
+    """Return a model's outputs (N, K), in evaluation mode, for raw batches; the device is waited for once."""
+    model.eval()
+    with precision(prepare.device):
+        outputs = [model(prepare(batch)) for batch in raw]
+    return torch.cat(outputs).float().cpu().numpy()
+
+
+def as_predictions(outputs: NDArray[Any], task: str, scale: tuple[float, float]) -> NDArray[np.float64]:
+    """Return class probabilities (N, K), or values (N,) in the target's own units, of outputs (N, K)."""
+    if task == "classification":
+        return metrics.softmax(outputs)
+    mean, std = scale
+    return outputs[:, 0].astype(np.float64) * std + mean
+
+
+def target_scale(data: Data) -> tuple[float, float]:
+    """Return mean and standard deviation of a regression's target; (0, 1) for classes."""
+    if data.task == "classification":
+        return 0.0, 1.0
+    mean = data.preprocess.get("target_mean", data.train.y.mean(dtype=np.float64))
+    std = data.preprocess.get("target_std", data.train.y.std(dtype=np.float64))
+    return float(mean), float(std) or 1.0
+
+
+def class_weights(data: Data, config: Mapping[str, Any], device: torch.device) -> Tensor | None:
+    """Return weights (K,) by which every class counts the same in the loss, or None where samples do."""
+    if data.task == "regression" or config["class_weights"] == "none":
+        return None
+    counts = np.bincount(data.train.y, minlength=data.outputs)
+    balanced = len(data.train) / (np.maximum(counts, 1) * data.outputs)
+    return torch.tensor(balanced, dtype=torch.float32, device=device)
+
+
+def training_subset(data: Data, seed: int, device: torch.device) -> Tensor:
+    """Return the indices of the training samples that are measured: as many as validation has.
+
+    A quarter of them where there is no validation split.
+    """
+    wanted = len(data.train) // 4 + 1 if data.val is None else len(data.val)
+    generator = Generator().manual_seed(derive(seed, "subset"))
+    return torch.randperm(len(data.train), generator=generator)[:wanted].sort().values.to(device)
+
+
+def _refuse_batches_of_one(model: nn.Module, config: Mapping[str, Any]) -> None:
+    normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
+    if normed and config["batch_size"] == 1:
+        raise ConfigError("batch norm has no statistics of one sample, but got (batch_size=1). Use 2 or more.")

@@ -1,0 +1,336 @@
+"""The driver's decisions, the same for every backend: what runs next, what a report means, what an end means.
+
+Everything is committed to the journal before the next thing depends on it. No Ray here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner import checkpoints
+from tuner.backends.worker import Job, Outcome, Report, is_finite
+from tuner.errors import TunerError
+from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, fold, ranking
+from tuner.journal import Journal
+from tuner.space import derive_seed
+from tuner.spec import Sweep
+from tuner.stopping import Rule
+from tuner.strategies import Observation, Proposal, Strategy
+
+# Besides the sweep's metric, these must stay finite: a loss that is not has nothing left to learn from.
+LOSSES = ("loss", "train_loss", "val_loss")
+
+
+class StaleAttempt(TunerError):
+    """A report or an end of an attempt that is no longer the trial's current one; it does not count."""
+
+
+class Driver:
+    """One sweep being driven.
+
+    Args:
+        sweep: The frozen sweep, with its resources resolved.
+        run: The run folder.
+        journal: Its journal, open for writing.
+        strategy: Proposes configs.
+        rules: Stopping rules, asked in order.
+        device: "cpu" or "cuda", for every trial.
+        on_event: Called with every committed event, such as a progress display.
+        reject: Returns why a config cannot be trained (preflight), or None.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        run: Path,
+        journal: Journal,
+        strategy: Strategy,
+        rules: Sequence[Rule],
+        *,
+        device: str = "cpu",
+        on_event: Callable[[Event], None] = lambda event: None,
+        reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
+    ) -> None:
+        self.sweep, self.run, self.journal = sweep, run, journal
+        self.strategy, self.rules, self.device = strategy, rules, device
+        self._on_event, self._reject = on_event, reject
+        self.history: History = fold(journal.events())
+        self._sign = 1.0 if sweep.mode == "min" else -1.0
+        # [defaults] that the space says nothing of are part of every config.
+        varied = sweep.space.names()
+        self._fixed = {name: value for name, value in sweep.defaults.items() if name not in varied}
+        self._exhausted = False
+        self._began = time.monotonic()
+        # Values to be minimised, in arrival order, as stopping rules read them.
+        self._curves: dict[str, dict[int, float]] = {}
+        for record in self.history.trials.values():
+            for epoch, row in record.epochs.items():
+                self._note_value(record, epoch, row.metrics.get(sweep.metric))
+        # Trials left without an end by a driver that died, and those to be tried again.
+        self._waiting = [t for t in self.history.trials.values() if t.status not in FINISHED]
+
+    # -- what runs next ------------------------------------------------------------------------------------------
+
+    def next(self) -> Job | None:
+        """Commit and return the next attempt, or None where there is none now; see `finished`."""
+        while (record := self._next_record()) is not None:
+            job = self._begin(record)
+            reason = self._reject(record.config)
+            if reason is None:
+                return job
+            self._end(record, Outcome("failed", "config.shape", reason, 0.0))
+        return None
+
+    @property
+    def running(self) -> int:
+        """Attempts that have begun and not ended."""
+        return sum(record.status == "running" for record in self.history.trials.values()) - sum(
+            record.status == "running" for record in self._waiting
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing is left to run."""
+        return not self._waiting and not self.running and (self._exhausted or self._spent())
+
+    def _spent(self) -> bool:
+        budget = self.sweep.resources.time_budget_s
+        return budget is not None and time.monotonic() - self._began >= budget
+
+    def _next_record(self) -> TrialRecord | None:
+        if self._waiting:
+            return self._waiting.pop(0)
+        if self._exhausted or self._spent():
+            return None
+        return self._suggest()
+
+    def _suggest(self) -> TrialRecord | None:
+        """Take the next repeat of the newest config, or ask the strategy for a new config."""
+        records = list(self.history.trials.values())
+        newest = [record for record in records if record.proposal == records[-1].proposal] if records else []
+        if newest and len(newest) < self.sweep.search.repeats:
+            first = newest[0]
+            again = Proposal(first.config, first.by, first.why)
+            return self._commit_suggestion(again, first.proposal, len(newest))
+        observations = self.observations()
+        if len(observations) >= self.sweep.search.trials:
+            self._exhausted = True
+            return None
+        proposal = self.strategy.ask(observations)
+        if proposal is None:
+            self._exhausted = True
+            return None
+        return self._commit_suggestion(proposal, len(observations) + 1, 0)
+
+    def _commit_suggestion(self, proposal: Proposal, index: int, repeat: int) -> TrialRecord:
+        number = len(self.history.trials) + 1
+        trial = f"t{number:04d}"
+        body = {
+            "number": number,
+            "proposal": index,
+            "stage": "search",
+            "fold": None,
+            "repeat": repeat + 1,
+            "config": {**self._fixed, **proposal.config},
+            # Every config meets the same seed in the same repeat, so that configs are compared on equal terms.
+            "seed": derive_seed(self.sweep.seed, "repeat", repeat),
+            "by": proposal.by,
+            "why": proposal.why,
+        }
+        self._commit(Event("suggestion", trial, body=body))
+        return self.history.trials[trial]
+
+    def _begin(self, record: TrialRecord) -> Job:
+        attempt = record.attempts + 1
+        kept = self._newest_valid(record)
+        start_epoch = kept.epoch if kept else 0
+        self._commit(Event("attempt", record.trial, attempt, body={"start_epoch": start_epoch}))
+        self._forget_values(record, start_epoch)
+        resources = self.sweep.resources
+        return Job(
+            run=str(self.run),
+            trial=record.trial,
+            number=record.number,
+            attempt=attempt,
+            seed=record.seed,
+            config=record.config,
+            max_epochs=self.sweep.max_epochs,
+            metric=self.sweep.metric,
+            fold=record.fold,
+            start_epoch=start_epoch,
+            checkpoint=str(self.run / kept.path) if kept else None,
+            every_epochs=self.sweep.checkpoint.every_epochs,
+            threads=max(1, int(resources.cpus_per_trial)),
+            device=self.device,
+        )
+
+    def _newest_valid(self, record: TrialRecord) -> CheckpointRecord | None:
+        for kept in reversed(record.checkpoints):
+            try:
+                checkpoints.verify(self.run, kept)
+            except checkpoints.DamagedCheckpoint as error:
+                self._commit(Event("note", record.trial, body={"warning": f"{error} An earlier one is used."}))
+            else:
+                return kept
+        return None
+
+    # -- what a report means -------------------------------------------------------------------------------------
+
+    def report(self, trial: str, attempt: int, report: Report) -> bool:
+        """Commit one epoch and what follows from it.
+
+        Returns:
+            Whether the trial must stop now; its end is committed then.
+
+        Raises:
+            StaleAttempt: The attempt is not the trial's current one.
+        """
+        record = self._current(trial, attempt)
+        body = {"metrics": report.metrics, "elapsed_s": round(report.elapsed_s, 4), "worker": report.worker}
+        rows = [Event("epoch", trial, attempt, report.epoch, body)]
+        if report.checkpoint:
+            rows.append(Event("checkpoint", trial, attempt, report.epoch, report.checkpoint))
+        self._note_value(record, report.epoch, report.metrics.get(self.sweep.metric))
+        outcome = self._judge(record, report)
+        if outcome and outcome.status == "stopped":
+            rows.append(Event("stop", trial, attempt, report.epoch, {"reason": outcome.error}))
+            outcome = dataclasses.replace(outcome, error=None)
+        if outcome:
+            rows.append(_end_event(record, outcome))
+        self._commit(*rows)
+        self._prune(record)
+        return outcome is not None
+
+    def _judge(self, record: TrialRecord, report: Report) -> Outcome | None:
+        watched = dict.fromkeys((self.sweep.metric, *LOSSES))
+        broken = [name for name in watched if not is_finite(report.metrics.get(name))]
+        if broken and self.sweep.failure.non_finite == "fail":
+            name = broken[0]
+            sentence = f"{name} must be finite, but got ({report.metrics[name]}) at epoch {report.epoch}."
+            return Outcome("failed", "config.non_finite", sentence, report.elapsed_s)
+        if report.epoch >= self.sweep.max_epochs:
+            return None  # it is done anyway: let it return
+        for rule in self.rules:
+            reason = rule.decide(self._curves, record.trial, report.epoch, self.sweep.max_epochs)
+            if reason:
+                return Outcome("stopped", error=reason, elapsed_s=report.elapsed_s)
+        return None
+
+    def _note_value(self, record: TrialRecord, epoch: int, value: float | None) -> None:
+        if value is None:
+            return
+        signed = self._sign * value
+        self._curves.setdefault(record.trial, {})[epoch] = signed if math.isfinite(signed) else math.inf
+
+    def _forget_values(self, record: TrialRecord, start_epoch: int) -> None:
+        curve = self._curves.get(record.trial, {})
+        self._curves[record.trial] = {epoch: value for epoch, value in curve.items() if epoch <= start_epoch}
+
+    # -- what an end means ---------------------------------------------------------------------------------------
+
+    def end(self, trial: str, attempt: int, outcome: Outcome) -> None:
+        """Commit how an attempt ended; one lost to infrastructure waits to be tried again.
+
+        Raises:
+            StaleAttempt: The attempt is not the trial's current one.
+        """
+        self._end(self._current(trial, attempt), outcome)
+
+    def _end(self, record: TrialRecord, outcome: Outcome) -> None:
+        failure = outcome.cause or ""
+        if failure.startswith("infrastructure."):
+            if record.infrastructure_failures < self.sweep.failure.max_retries:
+                outcome = dataclasses.replace(outcome, status="pending")
+                self._waiting.append(record)
+            elif failure == "infrastructure.worker_lost":
+                # The same config took every worker down with it: that is the config's fault.
+                lost = record.infrastructure_failures + 1
+                sentence = f"its worker died {lost} times, so the config is held to be the cause. {outcome.error}"
+                outcome = dataclasses.replace(outcome, cause="config.raised", error=sentence)
+        self._commit(_end_event(record, outcome))
+        self._prune(record)
+
+    def interrupt(self) -> None:
+        """Commit that the attempts now running were interrupted; a resume continues them."""
+        running = [record for record in self.history.trials.values() if record.status == "running"]
+        if running:
+            self._commit(*(_end_event(record, Outcome("interrupted")) for record in running))
+
+    def is_current(self, trial: str, attempt: int) -> bool:
+        """Return whether this attempt is running and the trial's newest."""
+        record = self.history.trials.get(trial)
+        return record is not None and record.attempts == attempt and record.status == "running"
+
+    def _current(self, trial: str, attempt: int) -> TrialRecord:
+        if not self.is_current(trial, attempt):
+            raise StaleAttempt(f"{trial}: attempt {attempt} is over, so what it sends does not count.")
+        return self.history.trials[trial]
+
+    # -- what strategies learn -----------------------------------------------------------------------------------
+
+    def observations(self) -> list[Observation]:
+        """Return one observation a config, in the order of the proposals: the mean over its repeats."""
+        groups: dict[int, list[TrialRecord]] = {}
+        for record in self.history.trials.values():
+            groups.setdefault(record.proposal, []).append(record)
+        return [self._observe(index, groups[index]) for index in sorted(groups)]
+
+    def _observe(self, index: int, records: list[TrialRecord]) -> Observation:
+        config = {name: value for name, value in records[0].config.items() if name not in self._fixed}
+        if any(record.status not in FINISHED for record in records) or len(records) < self.sweep.search.repeats:
+            return Observation(index, config, "pending", None)
+        failed = [record for record in records if record.status == "failed"]
+        if any(_teaches(record) for record in failed):
+            return Observation(index, config, "failed", None)
+        values = [record.best_value(self.sweep.metric, self.sweep.mode) for record in records]
+        known = [self._sign * value for value in values if value is not None]
+        if len(failed) == len(records) or not known:
+            return Observation(index, config, "lost" if failed else "failed", None)
+        return Observation(index, config, "done", sum(known) / len(known))
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def _prune(self, record: TrialRecord) -> None:
+        """Keep `keep` checkpoints of a running trial, and its best epoch's; of the finished, the best configs'."""
+        metric, mode, keep = self.sweep.metric, self.sweep.mode, self.sweep.checkpoint.keep
+        if not record.checkpoints:
+            return
+        if record.status not in FINISHED:
+            self._keep(record, record.checkpoints[-keep:])
+            return
+        records = list(self.history.trials.values())
+        unfinished = {other.proposal for other in records if other.status not in FINISHED}
+        unfinished.add(records[-1].proposal if self._repeats_left(records) else 0)
+        best = {ranked.trial.trial for ranked in ranking(records, metric, mode)[:keep]}
+        for other in records:
+            if other.checkpoints and other.status in FINISHED and other.proposal not in unfinished:
+                self._keep(other, [], best=other.trial in best)
+
+    def _repeats_left(self, records: list[TrialRecord]) -> bool:
+        newest = sum(record.proposal == records[-1].proposal for record in records)
+        return newest < self.sweep.search.repeats
+
+    def _keep(self, record: TrialRecord, keep: list[CheckpointRecord], best: bool = True) -> None:
+        epoch = record.best_epoch(self.sweep.metric, self.sweep.mode) if best else None
+        kept = [*keep, *(row for row in record.checkpoints if row.epoch == epoch and row not in keep)]
+        checkpoints.prune(self.run, record.trial, kept)
+        record.checkpoints = sorted(kept, key=lambda row: row.epoch)
+
+    def _commit(self, *events: Event) -> None:
+        for event in self.journal.append(*events):
+            self.history.add(event)
+            self._on_event(event)
+
+
+def _teaches(record: TrialRecord) -> bool:
+    return record.cause is not None and not record.cause.startswith("infrastructure.")
+
+
+def _end_event(record: TrialRecord, outcome: Outcome) -> Event:
+    log = f"logs/{record.trial}-{record.attempts}.log"
+    return Event("end", record.trial, record.attempts, body={**outcome.to_dict(), "log": log})

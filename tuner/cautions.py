@@ -1,0 +1,174 @@
+"""What a person may want to put right before a sweep starts: a sentence each, with key, value and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tuner.machine import memory_bytes
+from tuner.space import Uniform
+from tuner.spec import Sweep
+from tuner.strategies import make_strategy
+
+if TYPE_CHECKING:
+    from tuner.plan import Plan
+    from tuner.preflight import Collapsed
+
+_NAMED = 3  # collapsed configs that a warning names
+_DECADES = 100  # two of them
+_LOG_SCALED = ("learning_rate", "weight_decay")
+
+
+def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
+    """Yield the warnings of a plan; a good sweep has none.
+
+    Args:
+        plan: The plan, with its resources resolved.
+        written: The sweep as its author wrote it.
+    """
+    if plan.impossible:
+        yield plan.impossible
+    if plan.data_problem:
+        yield plan.data_problem
+    yield from _search(plan)
+    yield from _linear_scales(written)
+    yield from _stopping(written)
+    yield from _concurrency(plan, written)
+    yield from _models(plan)
+
+
+def _search(plan: Plan) -> Iterator[str]:
+    sweep, trials = plan.sweep, plan.sweep.search.trials
+    if plan.configs and _has_more(sweep):
+        yield f"search.trials: {plan.note}. Raise it to run more of them."
+    elif not plan.configs and plan.proposals < trials:
+        yield (
+            f"search.trials: the space has only {plan.proposals:,} distinct configs, so that many run, not {trials:,}. "
+            "Lower it, or widen the space."
+        )
+    start = (sweep.search.initial_random or 0) + len(sweep.search.points)
+    if plan.strategy != "hyperopt":
+        return
+    if plan.proposals <= start:
+        yield (
+            f"search.initial_random: the first {start} configs are random or given, and there are only "
+            f"{plan.proposals}, so this is a random search. Raise search.trials, or lower search.initial_random."
+        )
+    elif plan.trials <= (sweep.resources.max_concurrent or 1):
+        yield (
+            f"resources.max_concurrent: all {plan.trials} trials start at once, so hyperopt learns from none of "
+            f"them. Raise search.trials, or set max_concurrent = {max(1, plan.trials // 4)}."
+        )
+
+
+def _has_more(sweep: Sweep) -> bool:
+    """Return whether the strategy would propose more configs if it were let."""
+    one_more = sweep.search.model_copy(update={"trials": sweep.search.trials + 1})
+    total = make_strategy(sweep.model_copy(update={"search": one_more})).total
+    return total is not None and total > sweep.search.trials
+
+
+def _linear_scales(sweep: Sweep) -> Iterator[str]:
+    for leaf in sweep.space.leaves():
+        domain = leaf.domain
+        scaled = leaf.name == "lr" or leaf.name.endswith("_lr") or any(n in leaf.name for n in _LOG_SCALED)
+        if not scaled or not isinstance(domain, Uniform) or domain.low <= 0:
+            continue
+        if domain.high >= _DECADES * domain.low * (1 - 1e-9):
+            ends = f"[{domain.low:g}, {domain.high:g}]"
+            share = 100 * (10 * domain.low - domain.low) / (domain.high - domain.low)
+            yield (
+                f"{_key(leaf.label)}: on a linear scale, only {share:.2g} % of the trials get a value from the lowest "
+                f"decade of {ends}. Write loguniform = {ends}."
+            )
+
+
+def _stopping(sweep: Sweep) -> Iterator[str]:
+    for rule in sweep.stopping.rules:
+        options = sweep.stopping.options.get(rule, {})
+        grace, most = options.get("grace_epochs"), sweep.max_epochs
+        if grace is None:
+            continue
+        first, needs = grace + options.get("patience", 0), "grace_epochs"
+        if "patience" in options:
+            needs = "grace_epochs + patience"
+        if first >= most:
+            yield (
+                f"stopping.{rule}: {needs} = {first} is not below max_epochs = {most}, so it never stops a trial. "
+                "Lower it, or raise max_epochs."
+            )
+        elif grace == 1 and rule in ("asha", "median"):
+            yield (
+                f"stopping.{rule}.grace_epochs: at epoch 1 a network is next to untrained and its rank says "
+                "nothing, yet trials may be stopped there. Set it to 2 or more."
+            )
+
+
+def _concurrency(plan: Plan, written: Sweep) -> Iterator[str]:
+    asked, side_by_side = written.resources.max_concurrent, plan.sweep.resources.max_concurrent
+    if plan.impossible or asked is None or side_by_side is None or side_by_side >= min(asked, plan.trials):
+        return
+    resources = plan.sweep.resources
+    each = count(resources.cpus_per_trial, "CPU")
+    if resources.gpus_per_trial:
+        each += f" and {count(resources.gpus_per_trial, 'GPU')}"
+    here = f"{count(plan.cpus, 'CPU')} and {count(plan.gpus, 'GPU')}" if plan.gpus else count(plan.cpus, "CPU")
+    yield (
+        f"resources.max_concurrent: {count(side_by_side, 'trial')} of {each} fit on {here}, but got ({asked}). "
+        "Lower what a trial takes, or leave max_concurrent out."
+    )
+
+
+def _models(plan: Plan) -> Iterator[str]:
+    found = plan.preflight
+    if found is None:
+        return
+    if found.collapsed:
+        yield (
+            f"space: {len(found.collapsed)} of {found.checked} models cannot be built, and such trials would fail: "
+            f"{_reasons(found.collapsed)}."
+        )
+    hungriest, limit = found.hungriest, memory_bytes()
+    if hungriest is None or limit is None or plan.sweep.resources.gpus_per_trial:
+        return
+    side_by_side, each = plan.sweep.resources.max_concurrent or 1, hungriest.memory_bytes or 0
+    if each * side_by_side > limit:
+        yield (
+            f"resources.max_concurrent: {count(side_by_side, 'trial')} of up to {size(each)} "
+            f"({_config(hungriest.config)}) need more than the {size(limit)} of memory here. "
+            "Lower it, or batch_size, or the largest models."
+        )
+
+
+def _reasons(collapsed: Sequence[Collapsed]) -> str:
+    """Return each reason once, with the configs that it is true of; up to _NAMED of them in all."""
+    groups: dict[str, list[str]] = {}
+    for entry in collapsed[:_NAMED]:
+        groups.setdefault(entry.reason, []).append(_config(entry.config))
+    more = f"; and {len(collapsed) - _NAMED} more" if len(collapsed) > _NAMED else ""
+    return "; ".join(f"{reason} ({'; '.join(configs)})" for reason, configs in groups.items()) + more
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for a person: "210 MB"."""
+    number = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} GB" if number < 1000 else f"{number:,.0f} GB"
+
+
+def _key(label: str) -> str:
+    """Return a leaf's label as the dotted key that it has in a file."""
+    return "space." + label.replace("=", ".when.").replace("/", ".")
+
+
+def count(number: float, one: str, many: str = "") -> str:
+    """Return a number with its noun: "1 trial", "1,200 trials"."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{text} {one if number == 1 else many or one + 's'}"
+
+
+def _config(config: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in config.items()) or "the baseline"

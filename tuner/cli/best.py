@@ -1,0 +1,75 @@
+"""`tuner best`: the best config, to read, to paste, or for a program."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli.arguments import Json, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.text import Text
+
+    from tuner.results import Best, Results
+
+EXAMPLE = "tuner best latest --toml"
+
+Toml = Annotated[bool, typer.Option("--toml", help="Print the config as TOML, exact, to paste into a file.")]
+
+
+def best(run: Run, json: Json = False, toml: Toml = False) -> int:
+    """Show the best config, its metrics, and where its model is."""
+    from tuner.cli.terminal import console, show, show_json
+    from tuner.results import load
+
+    results = load(run)
+    found = results.best()
+    folder = results.folder / "best"
+    if json:
+        where = str(folder) if folder.is_dir() else None
+        show_json({"run": results.name, **dataclasses.asdict(found), "folder": where})
+    elif toml:
+        print(_toml(results.name, found), end="")
+    else:
+        show(console(), _lines(results, found))
+    return 0
+
+
+def _toml(name: str, found: Best) -> str:
+    import tomli_w
+
+    config: dict[str, Any] = {key: item for key, item in found.config.items() if item is not None}
+    head = f"# {name}, {found.trial}: {found.metric} {found.value!r} at epoch {found.epoch}"
+    return f"{head}\n{tomli_w.dumps(config)}"
+
+
+def _lines(results: Results, found: Best) -> Iterator[Text]:
+    from rich.text import Text
+
+    from tuner.cli import words
+    from tuner.cli.copying import path_text
+    from tuner.cli.summary import config_table, fixed_names
+
+    mean = f"mean of {words.count(found.repeats, 'repeat')}; " if found.repeats > 1 else ""
+    still = " so far" if results.status == "running" else ""
+    yield Text.assemble(
+        (results.name, "bold"), f": the best config{still} is {found.trial}'s ({words.best_of(found.of)})"
+    )
+    yield Text()
+    value = Text(f"{found.metric} {words.number(found.value)}", style="bold green")
+    yield value + Text(f"  ({mean}epoch {found.epoch} of at most {results.max_epochs})", style="not bold default")
+    yield Text()
+    yield from config_table(found.config, fixed_names(results))
+    yield Text()
+    yield Text(f"All metrics of {found.trial} at epoch {found.epoch}:")
+    width = max(map(len, found.metrics))
+    yield from (Text(f"  {name:<{width}}  {words.number(item)}") for name, item in found.metrics.items())
+    folder = results.folder / "best"
+    if folder.is_dir():
+        files = ", ".join(sorted(path.name for path in folder.iterdir()))
+        yield Text()
+        yield Text(f"Its files: {path_text(folder)} ({files})")

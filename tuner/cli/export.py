@@ -1,0 +1,44 @@
+"""`tuner export`: a run's data frames as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuner.cli.arguments import Run
+
+EXAMPLE = "tuner export latest --trials trials.csv --epochs epochs.parquet"
+
+_SUFFIXES = ".csv, .parquet or .json"
+TrialsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=f"One row a trial; {_SUFFIXES}.", show_default=False)
+]
+EpochsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=f"One row an epoch; {_SUFFIXES}.", show_default=False)
+]
+
+
+def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> int:
+    """Write the trials and the epochs of a run as CSV, Parquet or JSON."""
+    from tuner.cli.words import count
+    from tuner.errors import UsageError
+    from tuner.results import load
+    from tuner.row_files import check_suffix, write_rows
+
+    files = [path for path in (trials, epochs) if path is not None]
+    if not files:
+        raise UsageError("tuner export: give --trials FILE, --epochs FILE, or both, to say what to write.")
+    for path in files:
+        check_suffix(path)
+    results = load(run)
+    if trials is not None:
+        rows = results.trial_rows()
+        write_rows(rows, trials)
+        print(f"{trials}: {count(len(rows), 'trial')}")
+    if epochs is not None:
+        rows = results.epoch_rows()
+        write_rows(rows, epochs)
+        print(f"{epochs}: {count(len(rows), 'epoch')}")
+    return 0

@@ -1,0 +1,102 @@
+"""The entry of the command line: what goes wrong becomes a sentence and an exit status here, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from tuner.cli import best, export, list_, ls, plan, resume, run, show, try_
+from tuner.cli.arguments import spread_sets
+from tuner.errors import TunerError, nearest
+
+_RUN, _READ = "Run a sweep", "Read a run"
+_COMMANDS: tuple[tuple[str, Any, str, str], ...] = (
+    ("run", run.run, _RUN, run.EXAMPLE),
+    ("resume", resume.resume, _RUN, resume.EXAMPLE),
+    ("plan", plan.plan, _RUN, plan.EXAMPLE),
+    ("try", try_.try_, _RUN, try_.EXAMPLE),
+    ("ls", ls.ls, _READ, ls.EXAMPLE),
+    ("show", show.show, _READ, show.EXAMPLE),
+    ("best", best.best, _READ, best.EXAMPLE),
+    ("export", export.export, _READ, export.EXAMPLE),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from tuner import __version__
+
+        print(f"tuner {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tune a model's hyperparameters: a sweep file in, data frames and a best config out."""
+
+
+def make_app() -> typer.Typer:
+    """Return the typer application with every command."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(epilog="Start with: tuner run search_spaces/cnn_digits.toml")(_root)
+    for name, function, panel, example in _COMMANDS:
+        app.command(name, rich_help_panel=panel, epilog=f"Example: {example}")(function)
+    app.add_typer(list_.app, name="list", rich_help_panel=_READ)
+    return app
+
+
+def main() -> None:
+    """Run the command line on sys.argv and exit with its status."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What follows `tuner`.
+
+    Returns:
+        Its exit status. A bug raises, with its traceback; a user's mistake is a sentence on standard error.
+    """
+    app = make_app()
+    try:
+        status = app(spread_sets(arguments), prog_name="tuner", standalone_mode=False)
+    except TunerError as error:
+        _complain(str(error))
+        return error.exit_status
+    except typer.TyperException as error:
+        _complain(_usage_sentence(error))
+        return error.exit_code
+    except typer.Abort:
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+def _complain(sentence: str) -> None:
+    from tuner.cli.terminal import complain
+
+    complain(sentence)
+
+
+def _usage_sentence(error: typer.TyperException) -> str:
+    """Return what typer says about the arguments as one sentence with the way to the command's help."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "tuner"
+    what = error.format_message().rstrip(".")
+    remedy = ""
+    if (option := getattr(error, "option_name", "")) and "No such option" in what and context:
+        options = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+        what = f"there is no option {option}"
+        remedy = nearest(option, options)
+    return f"{path}: {what[:1].lower()}{what[1:]}. {remedy + ' ' if remedy else ''}See: {path} --help"

@@ -1,0 +1,26 @@
+"""`tuner plan`: what would run, without running it."""
+
+from __future__ import annotations
+
+from tuner.cli.arguments import Json, Set, SweepFile, overrides
+
+EXAMPLE = "tuner plan search_spaces/cnn_grid.toml"
+
+
+def plan(sweep: SweepFile, set_: Set = None, json: Json = False) -> int:
+    """Show what would run: trials, epochs, resources, warnings, every config of a grid."""
+    from tuner.plan import make_plan
+    from tuner.spec import load_sweep
+
+    made = make_plan(load_sweep(sweep, overrides(set_)))
+    if json:
+        from tuner.cli.terminal import show_json
+
+        show_json(made.to_dict())
+    else:
+        from tuner.cli.plan_view import render
+        from tuner.cli.terminal import console
+
+        console().print(render(made))
+    made.check()  # what would stop the run is an error here, too
+    return 0

@@ -1,0 +1,288 @@
+"""What a running sweep shows: a live panel on a terminal, plain lines elsewhere, nothing with --quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pdb
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tuner import journal
+from tuner.cli import words
+from tuner.cli.copying import path_text
+from tuner.cli.standing import Goal, Running, Snapshot, Standing
+from tuner.history import FINISHED, Event, TrialRecord, fold
+from tuner.space import Fixed
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+    from tuner.plan import Plan
+
+REDRAWS_PER_S = 4.0
+BAR = 30
+STYLES = {
+    "completed": "green",
+    "stopped": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "interrupted": "magenta",
+    "pending": "dim",
+}
+
+
+class Display(Protocol):
+    """Hooks for tuner.run.Watch, and an end."""
+
+    def on_plan(self, plan: Plan, folder: Path) -> None:
+        """Show what is about to run."""
+
+    def on_event(self, event: Event) -> None:
+        """Take one committed event."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def make_display(quiet: bool, *, inline: bool = False) -> Display:
+    """Return the display for this process's standard output.
+
+    Args:
+        quiet: Show nothing.
+        inline: Trials run one after another, whatever would fit side by side.
+    """
+    if quiet:
+        return Silence()
+    from tuner.cli.terminal import console
+
+    terminal = console()
+    return Live(terminal) if terminal.is_terminal and not terminal.is_dumb_terminal else Lines(terminal, inline)
+
+
+class Silence:
+    """Shows nothing."""
+
+    def on_plan(self, plan: Plan, folder: Path) -> None:
+        pass
+
+    def on_event(self, event: Event) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Lines:
+    """One plain line at the start and one for each trial that ends: for logs and pipes."""
+
+    def __init__(self, terminal: Console, inline: bool = False) -> None:
+        self._file = terminal.file
+        self._inline = inline
+        self._standing: Standing | None = None
+
+    def on_plan(self, plan: Plan, folder: Path) -> None:
+        self._standing = standing(plan, folder)
+        self._print(start_line(plan, folder, self._inline))
+
+    def on_event(self, event: Event) -> None:
+        if self._standing is None:
+            return
+        self._standing.add(event)
+        if event.kind == "end" and event.body["status"] in FINISHED:
+            record = self._standing.history.trials[event.trial]
+            self._print(end_line(record, self._standing.snapshot(time.time())))
+
+    def close(self) -> None:
+        pass
+
+    def _print(self, line: str) -> None:
+        # Whoever read this may be gone (`| head`, a closed session): that must not end a sweep.
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=self._file, flush=True)
+
+
+class Live:
+    """A panel that is redrawn while the sweep runs and leaves no trace."""
+
+    def __init__(self, terminal: Console) -> None:
+        from rich.live import Live as RichLive
+
+        self._standing: Standing | None = None
+        self._terminal = terminal
+        self._live = RichLive(
+            console=terminal,
+            refresh_per_second=REDRAWS_PER_S,
+            transient=True,
+            get_renderable=self._draw,
+            vertical_overflow="crop",
+        )
+
+    def on_plan(self, plan: Plan, folder: Path) -> None:
+        self._standing = standing(plan, folder)
+        self._live.start()
+
+    def on_event(self, event: Event) -> None:
+        if self._standing is not None:
+            self._standing.add(event)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _draw(self) -> RenderableType:
+        if self._standing is None:
+            return ""
+        return panel(self._standing.snapshot(time.time()), self._terminal.width, self._terminal.height)
+
+
+@contextlib.contextmanager
+def closing(display: Display) -> Iterator[None]:
+    """Close the display at the end, however it ends, and at a breakpoint() in a trainable.
+
+    A trial's output goes to its log, so the debugger is given the terminal itself.
+    """
+    terminal, before = sys.stdout, sys.breakpointhook
+
+    def debug(*args: Any, **keywords: Any) -> None:
+        display.close()
+        pdb.Pdb(stdout=terminal).set_trace(sys._getframe(1))
+
+    if "PYTHONBREAKPOINT" not in os.environ:
+        sys.breakpointhook = debug
+    try:
+        yield
+    finally:
+        sys.breakpointhook = before
+        display.close()
+
+
+def standing(plan: Plan, folder: Path) -> Standing:
+    """Return how the sweep stands before this session's first trial."""
+    sweep = plan.sweep
+    varied = frozenset(leaf.name for leaf in sweep.space.leaves() if not isinstance(leaf.domain, Fixed))
+    goal = Goal(
+        name=folder.name,
+        metric=sweep.metric,
+        mode=sweep.mode,
+        trials=plan.trials,
+        max_epochs=sweep.max_epochs,
+        varied=varied,
+        budget_s=sweep.resources.time_budget_s,
+    )
+    return Standing(goal, fold(journal.read(folder / journal.FILE_NAME)), time.time())
+
+
+def start_line(plan: Plan, folder: Path, inline: bool = False) -> str:
+    """Return what runs, and where: one line."""
+    sweep = plan.sweep
+    side_by_side = 1 if inline else sweep.resources.max_concurrent or 1
+    return (
+        f"{folder.name}: {words.count(plan.trials, 'trial')} ({sweep.search.strategy}) of up to "
+        f"{words.count(sweep.max_epochs, 'epoch')}, {side_by_side} at a time, in {path_text(folder)}"
+    )
+
+
+def end_line(record: TrialRecord, now: Snapshot) -> str:
+    """Return one line about a trial that has just ended."""
+    goal = now.goal
+    place = f"[{now.done:>{len(str(now.total))}}/{now.total}]"
+    best = f"  best {words.number(now.best.value)} ({now.best.trial.trial})" if now.best else ""
+    return (
+        f"{place} {record.trial} {record.status:<9}  {_outcome(record, goal)}{best}"
+        f"   {words.config_line(goal.short(record.config))}"
+    ).rstrip()
+
+
+def _outcome(record: TrialRecord, goal: Goal) -> str:
+    epoch = record.best_epoch(goal.metric, goal.mode)
+    if record.status == "failed":
+        return f"{record.cause}: {words.cut(record.error or '', 100)}"
+    if epoch is None:
+        return f"no finite {goal.metric}"
+    return f"{goal.metric} {words.number(record.epochs[epoch].metrics[goal.metric])} (epoch {epoch})"
+
+
+def panel(now: Snapshot, width: int, height: int) -> RenderableType:
+    """Return the live panel: what is done, the best so far, what runs.
+
+    Args:
+        now: How the sweep stands.
+        width: The terminal's columns.
+        height: The terminal's lines; trials at work that do not fit are counted.
+    """
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    inside = max(20, width - 4)
+    lines = [_bar_line(now), _states_line(now), _speed_line(now), _best_line(now)]
+    if now.running:
+        lines += [Text(), *_running_lines(now, height - len(lines) - 4)]
+    for line in lines:
+        line.truncate(inside, overflow="ellipsis")
+    title = Text(f" {now.goal.name}: {now.goal.metric} ({now.goal.mode}) ", style="bold")
+    return Panel(Group(*lines), title=title, title_align="left", box=box.ROUNDED, width=width, border_style="dim")
+
+
+def _bar_line(now: Snapshot) -> Text:
+    from rich.text import Text
+
+    filled = BAR * now.done // max(1, now.total)
+    line = Text.assemble(("━" * filled, "green"), ("━" * (BAR - filled), "bright_black"))
+    line.append(f"  {now.done} of {words.count(now.total, 'trial')}")
+    if now.left_s is not None and now.done < now.total:
+        line.append(f"   about {words.duration(max(1, round(now.left_s)))} left")
+    return line
+
+
+def _speed_line(now: Snapshot) -> Text:
+    from rich.text import Text
+
+    rate = f"   {words.rate(now.rate)} epochs/s" if now.rate else ""
+    return Text(f"{words.count(now.epochs, 'epoch')}{rate}   {words.duration(round(now.elapsed_s))} so far")
+
+
+def _states_line(now: Snapshot) -> Text:
+    from rich.text import Text
+
+    shown = [(state, now.counts[state]) for state in words.STATES if now.counts.get(state)]
+    return Text("   ").join(Text(f"{amount} {state}", style=STYLES[state]) for state, amount in shown)
+
+
+def _best_line(now: Snapshot) -> Text:
+    from rich.text import Text
+
+    if now.best is None:
+        return Text("no trial has ended yet" if now.running else "starting", style="dim")
+    record = now.best.trial
+    epoch = record.best_epoch(now.goal.metric, now.goal.mode)
+    line = Text(f"best {words.number(now.best.value)}", style="bold green")
+    line.append(f" ({record.trial}, epoch {epoch})  ", style="not bold default")
+    line.append(words.config_line(now.goal.short(record.config)), style="not bold default")
+    return line
+
+
+def _running_lines(now: Snapshot, room: int) -> list[Text]:
+    from rich.text import Text
+
+    room = max(1, room)
+    shown = now.running if len(now.running) <= room else now.running[: room - 1]
+    lines = [_running_line(trial, now.goal.metric) for trial in shown]
+    if len(shown) < len(now.running):
+        lines.append(Text(f"and {len(now.running) - len(shown)} more at work", style="dim"))
+    return lines
+
+
+def _running_line(trial: Running, metric: str) -> Text:
+    from rich.text import Text
+
+    line = Text(f"{trial.trial}  ", style="cyan")
+    value = f"{metric} {words.number(trial.value)}  " if trial.value is not None else ""
+    line.append(f"epoch {trial.epoch:>{len(str(trial.epochs))}}/{trial.epochs}  {value}", style="default")
+    line.append(words.config_line(trial.config), style="dim")
+    return line

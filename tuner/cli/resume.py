@@ -1,0 +1,81 @@
+"""`tuner resume`: go on with a sweep from its run folder, or add trials to a finished one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli.arguments import Address, Backend, BackendName, Quiet, Run, Set, Strict, overrides
+from tuner.cli.run import watched
+
+if TYPE_CHECKING:
+    from tuner.results import Results
+
+EXAMPLE = "tuner resume latest --trials 48"
+
+Trials = Annotated[int | None, typer.Option(min=1, help="Extend the sweep to this many configs.", show_default=False)]
+
+
+def resume(
+    run: Run,
+    trials: Trials = None,
+    backend: Backend = BackendName.ray,
+    address: Address = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+    strict: Strict = False,
+) -> int:
+    """Go on with a sweep that was interrupted, or extend a finished one."""
+    from tuner.results import load
+    from tuner.run import resume as resume_sweep
+
+    extra = overrides(set_)
+    results = load(run)
+    if results.status != "running" and _nothing_to_add(results, trials, extra):
+        return _already_finished(results, quiet=quiet, strict=strict)
+    return watched(
+        lambda watch: resume_sweep(
+            results.folder,
+            trials=trials,
+            overrides=extra,
+            backend=backend.value,
+            address=address,
+            watch=watch,
+        ),
+        inline=backend is BackendName.inline,
+        quiet=quiet,
+        strict=strict,
+    )
+
+
+def _nothing_to_add(results: Results, trials: int | None, extra: list[str]) -> bool:
+    """Return whether every trial that the sweep asks for is over; asks neither for data nor for Ray."""
+    from tuner.history import FINISHED
+    from tuner.spec import load_sweep
+    from tuner.strategies import make_strategy
+
+    records = results.records()
+    if not records or any(record.status not in FINISHED for record in records):
+        return False
+    more = [*extra, *([f"search.trials={trials}"] if trials else [])]
+    sweep = load_sweep(results.folder / "sweep.toml", more)
+    total = make_strategy(sweep).total
+    configs = min(sweep.search.trials, sweep.search.trials if total is None else total)
+    return len(records) >= configs * sweep.search.repeats
+
+
+def _already_finished(results: Results, *, quiet: bool, strict: bool) -> int:
+    from tuner.cli.copying import command
+    from tuner.cli.summary import next_commands, verdict
+    from tuner.cli.terminal import complain, console, show
+    from tuner.cli.words import count
+
+    status, sentence = verdict(results, strict)
+    if not quiet:
+        trials = count(len(results.records()), "trial")
+        said = f"{results.name} is finished: {trials}, nothing to add. To see it, or to add to it:"
+        show(console(), [said, f"  {command('show', results.folder)}", f"  {list(next_commands(results))[-1]}"])
+    if sentence and status:
+        complain(sentence)
+    return status

@@ -1,0 +1,115 @@
+"""`tuner run`: a sweep from its file to its best config."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli.arguments import Address, Backend, BackendName, Quiet, Set, Strict, SweepFile, overrides
+
+if TYPE_CHECKING:
+    from tuner.plan import Plan
+    from tuner.results import Results
+    from tuner.run import Watch
+
+EXAMPLE = "tuner run search_spaces/cnn_digits.toml --set search.trials=8"
+
+Storage = Annotated[str, typer.Option(metavar="DIR", help="Where run folders live.")]
+Name = Annotated[
+    str | None, typer.Option(help="The run's name; a taken one is refused.", show_default="the sweep's name")
+]
+
+
+def run(
+    sweep: SweepFile,
+    storage: Storage = "runs",
+    name: Name = None,
+    backend: Backend = BackendName.ray,
+    address: Address = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+    strict: Strict = False,
+) -> int:
+    """Run a sweep: its trials, side by side, until the best config is found."""
+    from tuner.run import run as run_sweep
+    from tuner.spec import load_sweep
+
+    loaded = load_sweep(sweep, overrides(set_))
+    return watched(
+        lambda watch: run_sweep(
+            loaded, storage=storage, name=name, backend=backend.value, address=address, watch=watch
+        ),
+        inline=backend is BackendName.inline,
+        quiet=quiet,
+        strict=strict,
+    )
+
+
+def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, strict: bool) -> int:
+    """Run or resume a sweep with a display, show its end, and return its exit status.
+
+    Args:
+        start: Runs it, with the hooks that it is given.
+        inline: Whether trials run in this process.
+        quiet: Show nothing but errors.
+        strict: Whether any failed trial counts.
+
+    Raises:
+        TunerError: As tuner.run; an interruption with the command that goes on from there.
+    """
+    from tuner.cli.progress import closing, make_display
+    from tuner.errors import Interrupted
+    from tuner.run import Watch
+
+    display, plans = make_display(quiet, inline=inline), list[tuple["Plan", Path]]()
+
+    def on_plan(plan: Plan, folder: Path) -> None:
+        plans.append((plan, folder))
+        if not quiet:
+            _warn(plan)
+        display.on_plan(plan, folder)
+
+    began = time.monotonic()
+    try:
+        with closing(display):
+            results = start(Watch(on_plan=on_plan, on_event=display.on_event))
+    except Interrupted as stop:
+        raise _with_command(stop, plans[-1][1]) if plans else stop from None
+    return _end(results, plans[-1][0], time.monotonic() - began, quiet=quiet, strict=strict)
+
+
+def _warn(plan: Plan) -> None:
+    from tuner.cli.terminal import complain
+
+    for sentence in plan.warnings:
+        complain(sentence, "Warning")
+
+
+def _with_command(stop: Exception, folder: Path) -> Exception:
+    from tuner.cli.copying import command
+    from tuner.cli.words import states
+    from tuner.errors import Interrupted
+    from tuner.results import load
+
+    assert isinstance(stop, Interrupted)
+    counts = states(load(folder).counts())
+    done = f" ({counts})" if counts else ""
+    return Interrupted(
+        f"Interrupted; what was done is saved{done}. Go on with:\n  {command('resume', folder)}", stop.exit_status
+    )
+
+
+def _end(results: Results, plan: Plan, seconds: float, *, quiet: bool, strict: bool) -> int:
+    from tuner.cli.summary import summary, verdict
+    from tuner.cli.terminal import complain, console, show
+
+    status, sentence = verdict(results, strict)
+    if not quiet:
+        show(console(), summary(results, plan.sweep, seconds))
+    if sentence and (status or not quiet):
+        complain(sentence, "" if status else "Warning")
+    return status

@@ -1,0 +1,52 @@
+"""`tuner show`: a run's leaderboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli.arguments import Json, Run
+
+if TYPE_CHECKING:
+    from tuner.results import Results
+
+EXAMPLE = "tuner show latest"
+
+# A leaderboard longer than this says less; --all shows the rest.
+SHOWN = 30
+All = Annotated[bool, typer.Option("--all", help=f"Show every trial, not only {SHOWN}.")]
+
+
+def show(run: Run, json: Json = False, all_: All = False) -> int:
+    """Show a run's state and its trials, best first."""
+    from tuner.cli import terminal
+    from tuner.results import load
+
+    results = load(run)
+    if json:
+        terminal.show_json(to_json_able(results))
+        return 0
+    from tuner.cli.leaderboard import leaderboard
+
+    console = terminal.console()
+    terminal.show(console, leaderboard(results, console.width, None if all_ else SHOWN))
+    return 0
+
+
+def to_json_able(results: Results) -> dict[str, object]:
+    """Return what --json prints: the state of the whole, and the rows of the trials frame."""
+    from tuner.history import ranking
+
+    ranked = ranking(results.records(), results.metric, results.mode)
+    return {
+        "run": results.name,
+        "folder": str(results.folder),
+        "status": results.status,
+        "metric": results.metric,
+        "mode": results.mode,
+        "max_epochs": results.max_epochs,
+        "counts": results.counts(),
+        "ranking": [entry.trial.trial for entry in ranked],
+        "trials": results.trial_rows(),
+    }

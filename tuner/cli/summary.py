@@ -1,0 +1,174 @@
+"""What a sweep that has ended shows: the best trial, what failed, where it all is, what to type next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from tuner.cli import words
+from tuner.cli.copying import command, path_text
+from tuner.history import RANKED, TrialRecord
+from tuner.results import Best, Results
+
+if TYPE_CHECKING:
+    from tuner.spec import Sweep
+
+
+def summary(results: Results, sweep: Sweep, seconds: float) -> Iterator[Text]:
+    """Yield the lines of the end of a sweep.
+
+    Args:
+        results: The ended sweep's results.
+        sweep: The sweep, for its baseline.
+        seconds: How long this session took.
+    """
+    total = len(results.records())
+    yield Text.assemble(
+        (results.name, "bold"),
+        f": {words.count(total, 'trial')} in {words.duration(seconds)}: ",
+        words.states(results.counts()),
+    )
+    if any(record.status in RANKED for record in results.records()) and (best := _best(results)):
+        yield Text()
+        yield from _best_lines(results, sweep, best)
+    failures = list(failure_lines(results))
+    if failures:
+        yield Text()
+        yield from failures
+    yield Text()
+    yield Text(f"folder    {path_text(results.folder)}")
+    yield Text()
+    yield from (Text(f"  {line}") for line in next_commands(results))
+
+
+def _best(results: Results) -> Best | None:
+    from tuner.errors import TunerError
+
+    try:
+        return results.best()
+    except TunerError:
+        return None
+
+
+def _best_lines(results: Results, sweep: Sweep, best: Best) -> Iterator[Text]:
+    repeats = f", mean of {best.repeats} repeats" if best.repeats > 1 else ""
+    yield Text.assemble(
+        "best      ",
+        (f"{best.metric} {words.number(best.value)}", "bold green"),
+        f" at epoch {best.epoch} ({best.trial}{repeats}; {words.best_of(best.of)})",
+    )
+    baseline = sweep.baseline()
+    ran = baseline_trial(results, baseline)
+    if ran is not None and (epoch := ran.best_epoch(results.metric, results.mode)):
+        value = ran.epochs[epoch].metrics[results.metric]
+        same = "; the best is the baseline" if ran.config == best.config else ""
+        yield Text(f"baseline  {best.metric} {words.number(value)} at epoch {epoch} ({ran.trial}{same})")
+    yield Text()
+    beside = baseline if ran is not None and ran.config != best.config else None
+    yield from config_table(best.config, fixed_names(results), beside)
+
+
+def config_table(
+    config: Mapping[str, Any], fixed: Collection[str] = (), baseline: Mapping[str, Any] | None = None
+) -> Iterator[Text]:
+    """Yield a config, a parameter a line: what was searched, then what was fixed.
+
+    Args:
+        config: The config.
+        fixed: Names that the space fixes.
+        baseline: The baseline's config, whose values are put beside those that differ; or None.
+    """
+    width = max(map(len, config), default=0)
+    shown = {name: words.value(config[name]) for name in sorted(config, key=lambda name: name in fixed)}
+    room = max(map(len, shown.values()), default=0)
+    for name, text in shown.items():
+        note = "fixed" if name in fixed else ""
+        if baseline is not None and name in baseline and (other := words.value(baseline[name])) != text:
+            note = f"baseline {other}"
+        line = Text(f"  {name:<{width}}  {text:<{room}}")
+        line.append(f"  {note}", style="dim")
+        line.rstrip()
+        yield line
+
+
+def fixed_names(results: Results) -> frozenset[str]:
+    """Return the parameters that a run's space fixes to one value."""
+    space = results.sweep.get("space", {})
+    return frozenset(name for name, domain in space.items() if not isinstance(domain, Mapping))
+
+
+def baseline_trial(results: Results, baseline: Mapping[str, Any]) -> TrialRecord | None:
+    """Return the first completed or stopped trial whose config is the baseline's, or None."""
+    for record in results.records():
+        if (
+            record.status in RANKED
+            and record.config
+            and all(name in baseline and _equal(item, baseline[name]) for name, item in record.config.items())
+        ):
+            return record
+    return None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other)
+
+
+def failure_lines(results: Results, width: int = 160) -> Iterator[Text]:
+    """Yield one line a cause: how often it occurred, and what one of its trials said."""
+    causes: dict[str, list[TrialRecord]] = {}
+    for record in results.records():
+        if record.status == "failed":
+            causes.setdefault(record.cause or "unknown", []).append(record)
+    for cause, records in sorted(causes.items(), key=lambda item: -len(item[1])):
+        example = words.cut(f"{records[0].trial}: {records[0].error or ''}", width)
+        yield Text.assemble(
+            "failed    ", (f"{len(records)} {cause}", "red"), f", {'such as ' if len(records) > 1 else ''}{example}"
+        )
+
+
+def next_commands(results: Results) -> Iterator[str]:
+    """Yield three commands to copy."""
+    more = max(2 * _configs(results), 2)
+    yield command("show", results.folder)
+    yield command("export", results.folder, "--trials", "trials.csv", "--epochs", "epochs.csv")
+    yield command("resume", results.folder, "--trials", str(more))
+
+
+def _configs(results: Results) -> int:
+    return len({record.proposal for record in results.records()})
+
+
+def verdict(results: Results, strict: bool) -> tuple[int, str]:
+    """Return a sweep's exit status, and the sentence that says why it is worth a look; "" where all went well.
+
+    Args:
+        results: The ended sweep's results.
+        strict: Whether any failed trial counts.
+    """
+    failed = [record for record in results.records() if record.status == "failed"]
+    lost = results.lost()
+    name, trials = path_text(results.folder), words.count(len(results.records()), "trial")
+    if results.status == "failed":
+        if not failed:
+            return 1, f"{name}: no trial completed."
+        first = failed[0]
+        why = f" {first.trial}: {words.cut(first.error or '', 300)}"
+        return 1, f"{name}: no trial completed; {len(failed)} of {trials} failed ({_causes(failed)}).{why}"
+    if lost:
+        what = "was" if lost == 1 else "were"
+        return 3, f"{name}: {lost} of {trials} {what} lost to infrastructure or timeouts ({_causes(failed)})."
+    if failed:
+        return 3 if strict else 0, f"{name}: {len(failed)} of {trials} failed by their config ({_causes(failed)})."
+    return 0, ""
+
+
+def _causes(failed: list[TrialRecord]) -> str:
+    causes: dict[str, int] = {}
+    for record in failed:
+        causes[record.cause or "unknown"] = causes.get(record.cause or "unknown", 0) + 1
+    return ", ".join(f"{amount} {cause}" for cause, amount in sorted(causes.items(), key=lambda item: -item[1]))

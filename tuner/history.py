@@ -1,0 +1,222 @@
+"""Journal events folded into one record a trial: pure, and the same for the driver, the frames and the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# A trial in one of these is over: it is never run again.
+FINISHED = ("completed", "stopped", "failed")
+# Only these can be the best.
+RANKED = ("completed", "stopped")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of the journal.
+
+    Args:
+        kind: One of the kinds drawn at the top of journal.py.
+        trial: The trial's name ("t0001"), or "" where there is none.
+        attempt: From 1; 0 where there is none.
+        epoch: From 1; 0 where there is none.
+        body: What the kind needs, JSON-able; floats may be non-finite.
+        at: Seconds since 1970 (UTC).
+        seq: Place in the global order, from 1; 0 until it is committed.
+    """
+
+    kind: str
+    trial: str = ""
+    attempt: int = 0
+    epoch: int = 0
+    body: Mapping[str, Any] = field(default_factory=dict)
+    at: float = 0.0
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The accepted row of one (trial, epoch)."""
+
+    metrics: Mapping[str, float | None]
+    attempt: int
+    at: float
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A committed checkpoint: path relative to the run folder, and its manifest's SHA-256."""
+
+    epoch: int
+    attempt: int
+    path: str
+    sha256: str
+
+
+@dataclass
+class TrialRecord:
+    """Everything the journal says of one trial, as of its last event."""
+
+    trial: str
+    number: int
+    proposal: int
+    stage: str
+    fold: int | None
+    repeat: int
+    config: dict[str, Any]
+    seed: int
+    by: str
+    why: str
+    status: str = "pending"
+    cause: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    start_epoch: int = 0
+    worker: str | None = None
+    started_at: float | None = None
+    duration_s: float = 0.0
+    epochs: dict[int, EpochRecord] = field(default_factory=dict)
+    checkpoints: list[CheckpointRecord] = field(default_factory=list)
+    infrastructure_failures: int = 0
+    _attempt_at: float = 0.0
+    _duration_before_s: float = 0.0
+
+    def best_epoch(self, metric: str, mode: str) -> int | None:
+        """Return the epoch whose metric is best (the earliest of equals), or None without a finite one."""
+        sign = 1.0 if mode == "min" else -1.0
+        best: tuple[float, int] | None = None
+        for epoch, record in self.epochs.items():
+            value = record.metrics.get(metric)
+            if value is not None and math.isfinite(value) and (best is None or (sign * value, epoch) < best):
+                best = (sign * value, epoch)
+        return best[1] if best else None
+
+    def best_value(self, metric: str, mode: str) -> float | None:
+        """Return the metric at the best epoch, or None."""
+        epoch = self.best_epoch(metric, mode)
+        return None if epoch is None else self.epochs[epoch].metrics[metric]
+
+    def last_checkpoint(self) -> CheckpointRecord | None:
+        """Return the newest committed checkpoint, or None."""
+        return self.checkpoints[-1] if self.checkpoints else None
+
+
+@dataclass
+class History:
+    """All trials of a sweep in the order of their numbers, and what the journal says of the whole."""
+
+    trials: dict[str, TrialRecord] = field(default_factory=dict)
+    sweep_toml: str = ""
+    started_at: float | None = None
+    last_at: float | None = None
+    notes: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        """Fold one more event in."""
+        self.last_at = event.at
+        handler = _HANDLERS.get(event.kind)
+        if handler:
+            handler(self, event)
+
+
+def fold(events: Iterable[Event]) -> History:
+    """Return the history that these events, in the journal's order, make."""
+    history = History()
+    for event in events:
+        history.add(event)
+    return history
+
+
+def _sweep(history: History, event: Event) -> None:
+    history.sweep_toml = event.body["toml"]
+    history.started_at = event.at
+
+
+def _note(history: History, event: Event) -> None:
+    history.notes.append(event.body)
+
+
+def _suggestion(history: History, event: Event) -> None:
+    fields = ("number", "proposal", "stage", "fold", "repeat", "config", "seed", "by", "why")
+    history.trials[event.trial] = TrialRecord(event.trial, **{name: event.body[name] for name in fields})
+
+
+def _attempt(history: History, event: Event) -> None:
+    record = history.trials[event.trial]
+    record.attempts, record.start_epoch = event.attempt, event.body["start_epoch"]
+    record.status, record.cause, record.error = "running", None, None
+    record._attempt_at, record._duration_before_s = event.at, record.duration_s
+    record.started_at = record.started_at or event.at
+    # What came after the state that this attempt starts from is run again, so its rows no longer count.
+    record.epochs = {epoch: row for epoch, row in record.epochs.items() if epoch <= record.start_epoch}
+    record.checkpoints = [kept for kept in record.checkpoints if kept.epoch <= record.start_epoch]
+
+
+def _epoch(history: History, event: Event) -> None:
+    record = history.trials[event.trial]
+    if not record.epochs and record.attempts == 1:
+        record.started_at = event.at - event.body["elapsed_s"]
+    record.epochs[event.epoch] = EpochRecord(event.body["metrics"], event.attempt, event.at)
+    record.worker = event.body["worker"]
+    record.duration_s = record._duration_before_s + event.body["elapsed_s"]
+
+
+def _checkpoint(history: History, event: Event) -> None:
+    kept = CheckpointRecord(event.epoch, event.attempt, event.body["path"], event.body["sha256"])
+    history.trials[event.trial].checkpoints.append(kept)
+
+
+def _end(history: History, event: Event) -> None:
+    record, body = history.trials[event.trial], event.body
+    record.status, record.cause, record.error = body["status"], body["cause"], body["error"]
+    if body.get("elapsed_s") is not None:
+        record.duration_s = record._duration_before_s + body["elapsed_s"]
+    if body["status"] == "pending":  # to be tried again
+        record.infrastructure_failures += 1
+
+
+_HANDLERS = {
+    "sweep": _sweep,
+    "suggestion": _suggestion,
+    "attempt": _attempt,
+    "epoch": _epoch,
+    "checkpoint": _checkpoint,
+    "end": _end,
+    "note": _note,
+}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One config's place: its value over its repeats, and the repeat whose model stands for it."""
+
+    value: float
+    trial: TrialRecord
+    repeats: int
+
+
+def ranking(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[Ranked]:
+    """Rank the configs of search and refine by the mean of the best epoch's metric over their repeats.
+
+    Only completed and stopped trials count; a tie goes to the earlier config, then to the earlier repeat.
+
+    Returns:
+        One entry a config, best first; empty where nothing can be ranked.
+    """
+    sign = 1.0 if mode == "min" else -1.0
+    groups: dict[int, list[tuple[float, TrialRecord]]] = {}
+    for record in trials:
+        value = record.best_value(metric, mode)
+        if record.status in RANKED and record.stage in ("search", "refine") and value is not None:
+            groups.setdefault(record.proposal, []).append((value, record))
+    ranked = [
+        Ranked(
+            value=sum(value for value, _ in group) / len(group),
+            trial=min(group, key=lambda pair: (sign * pair[0], pair[1].number))[1],
+            repeats=len(group),
+        )
+        for group in groups.values()
+    ]
+    return sorted(ranked, key=lambda entry: (sign * entry.value, entry.trial.proposal))

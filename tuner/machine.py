@@ -1,0 +1,65 @@
+"""What this process may use of its machine. Standard library only: counting GPUs must not cost an import of torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+def count_cpus(cgroup: Path = _CGROUP) -> int:
+    """Return the CPU cores this process may use: its affinity, and its container's quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        cores = min(cores, int(quota) // int(period))
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        pass
+    return max(1, cores)
+
+
+def memory_bytes(cgroup: Path = _CGROUP) -> int | None:
+    """Return the main memory this process may use, its container's limit included; None where it cannot be told."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    try:
+        return min(total, int((cgroup / "memory.max").read_text()))
+    except (OSError, ValueError):
+        return total
+
+
+def count_gpus() -> int:
+    """Return the NVIDIA GPUs this process may use; CUDA_VISIBLE_DEVICES is respected."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not visible.strip():
+        return 0
+    installed = _installed_gpus()
+    return installed if visible is None else _visible_gpus(visible, installed)
+
+
+def _visible_gpus(visible: str, installed: int) -> int:
+    """Count as CUDA does: the list ends at the first entry that names no GPU."""
+    count = 0
+    for entry in (part.strip() for part in visible.split(",")):
+        named = entry.startswith(("GPU-", "MIG-")) and installed > 0
+        if not named and not (entry.isdigit() and int(entry) < installed):
+            break
+        count += 1
+    return count
+
+
+def _installed_gpus() -> int:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return len(list(_NVIDIA.iterdir())) if _NVIDIA.is_dir() else 0
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.splitlines())

@@ -1,0 +1,208 @@
+"""What a sweep will do, before anything starts: bound, counted, costed, checked. No Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+from tuner.cautions import cautions
+from tuner.corners import ends
+from tuner.errors import DataError, Problem, ResourceError, SweepError
+from tuner.loading import BUILTINS
+from tuner.machine import count_cpus, count_gpus
+from tuner.preflight import Preflight, known_data, preflight
+from tuner.spec import Sweep
+from tuner.strategies import Observation, Strategy, make_strategy
+from tuner.trainable import DataInfo
+
+LISTED = 1_000
+"""Configs that a plan lists at most."""
+
+# Strategies whose configs do not depend on how training goes, nor on chance: a plan lists them.
+_KNOWN_BEFORE = ("grid", "one_at_a_time", "manual")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A sweep bound to a machine.
+
+    Args:
+        sweep: The sweep with its resources resolved: gpus_per_trial and max_concurrent are numbers.
+        strategy: What proposes configs.
+        proposals: Configs, at most.
+        trials: Trials at most: each config as often as search.repeats says.
+        epochs: Epochs of all trials together, at most.
+        note: What the strategy has to say; may be empty.
+        configs: The first LISTED configs of a strategy whose configs are known before it starts; else empty.
+        cpus: Cores to share among trials.
+        gpus: GPUs to share among trials.
+        warnings: What a person may want to put right first, a sentence each.
+        preflight: What building the models showed; None where the trainable offers none.
+        data: What is known of the data; None where the sweep has none, or nothing is known.
+        data_problem: Why the data cannot be used here; None where it can.
+        impossible: Which request can never be met here; None where all can.
+    """
+
+    sweep: Sweep
+    strategy: str
+    proposals: int
+    trials: int
+    epochs: int
+    note: str
+    configs: tuple[dict[str, Any], ...]
+    cpus: int
+    gpus: int
+    preflight: Preflight | None
+    data: DataInfo | None
+    data_problem: str | None
+    impossible: str | None
+    warnings: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise what would stop a run.
+
+        Raises:
+            ResourceError: A request that can never be met here.
+            DataError: Data that is missing here.
+            SweepError: No model of the space can be built.
+        """
+        if self.impossible:
+            raise ResourceError(self.impossible)
+        if self.data_problem:
+            raise DataError(self.data_problem)
+        found = self.preflight
+        if found and found.collapsed and len(found.collapsed) == found.checked:
+            first = found.collapsed[0]
+            rule = f"none of its {found.checked} models can be built: {first.reason}"
+            shown = ", ".join(f"{name}={value}" for name, value in first.config.items())
+            raise SweepError(self.sweep.name, [Problem("space", rule, shown)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON has it."""
+        plain = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("sweep", "preflight", "data", "configs", "warnings")
+        }
+        return plain | {
+            "warnings": list(self.warnings),
+            "configs": list(self.configs),
+            "data": dataclasses.asdict(self.data) if self.data else None,
+            "preflight": self.preflight.to_dict() if self.preflight else None,
+            "sweep": tomllib.loads(self.sweep.to_toml()),
+            "baseline": self.sweep.baseline(),
+        }
+
+
+def make_plan(sweep: Sweep, cpus: int | None = None, gpus: int | None = None, *, memory: bool = True) -> Plan:
+    """Bind a sweep to a machine, count what it will do, and look for what would go wrong.
+
+    Args:
+        sweep: The sweep.
+        cpus: Cores to share among trials; None: those that this process may use.
+        gpus: GPUs to share among trials; None: those that this process may use.
+        memory: Whether to estimate the memory of a trial, which costs 2 s.
+
+    Returns:
+        The plan; what would stop a run is in it, too, and raised by its check().
+
+    Raises:
+        UsageError: The trainable cannot be imported.
+    """
+    cpus = count_cpus() if cpus is None else cpus
+    gpus = count_gpus() if gpus is None else gpus
+    strategy = make_strategy(sweep)
+    proposals = min(sweep.search.trials, sweep.search.trials if strategy.total is None else strategy.total)
+    trials = proposals * sweep.search.repeats
+    bound = _bind(sweep, cpus, gpus, trials)
+    configs = tuple(_known_configs(strategy, proposals)) if strategy.name in _KNOWN_BEFORE else ()
+    data, data_problem = _describe_data(sweep)
+    complete = configs if len(configs) == proposals else ()
+    plan = Plan(
+        sweep=bound,
+        strategy=strategy.name,
+        proposals=proposals,
+        trials=trials,
+        epochs=_epochs(sweep, proposals, complete) * sweep.search.repeats,
+        note=strategy.note,
+        configs=configs,
+        cpus=cpus,
+        gpus=gpus,
+        preflight=preflight(sweep, data, complete, memory=memory),
+        data=data,
+        data_problem=data_problem,
+        impossible=_impossible(bound, cpus, gpus),
+    )
+    return dataclasses.replace(plan, warnings=tuple(cautions(plan, sweep)))
+
+
+def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int) -> Sweep:
+    """Return the sweep with its resources resolved for this many cores and GPUs."""
+    asked = sweep.resources
+    a_gpu = (1.0 if gpus else 0.0) if asked.gpus_per_trial is None else asked.gpus_per_trial
+    room = fitting(asked.cpus_per_trial, a_gpu, cpus, gpus)
+    side_by_side = max(1, min(asked.max_concurrent or room, room, trials))
+    resolved = asked.model_copy(update={"gpus_per_trial": a_gpu, "max_concurrent": side_by_side})
+    return sweep.model_copy(update={"resources": resolved})
+
+
+def fitting(cpus_per_trial: float, gpus_per_trial: float, cpus: int, gpus: int) -> int:
+    """Return how many trials fit side by side; a part of a GPU never spans two of them."""
+    room = _times(cpus_per_trial, cpus)
+    if gpus_per_trial >= 1:
+        room = min(room, _times(gpus_per_trial, gpus))
+    elif gpus_per_trial > 0:
+        room = min(room, gpus * _times(gpus_per_trial, 1))
+    return room
+
+
+def _times(part: float, whole: float) -> int:
+    return math.floor(whole / part + 1e-9)  # 0.1 fits into 0.3 three times, not 2.9999999999999996
+
+
+def _impossible(sweep: Sweep, cpus: int, gpus: int) -> str | None:
+    """Return the request that can never be met here."""
+    asked = sweep.resources
+    if asked.cpus_per_trial > cpus:
+        rule, got = f"at most {cpus} CPUs are here", f"{asked.cpus_per_trial:g}"
+        remedy = "Lower it, or run on a larger machine or a cluster (--address)."
+        return Problem("", rule, got, remedy).sentence("resources.cpus_per_trial")
+    if (asked.gpus_per_trial or 0) > gpus:
+        rule, got = f"at most {gpus} GPUs are here", f"{asked.gpus_per_trial:g}"
+        remedy = "Set it to 0, or run on a machine with a GPU (--address)."
+        return Problem("", rule, got, remedy).sentence("resources.gpus_per_trial")
+    return None
+
+
+def _known_configs(strategy: Strategy, proposals: int) -> Iterator[dict[str, Any]]:
+    """Yield what a strategy will propose, whatever becomes of it."""
+    history: list[Observation] = []
+    while len(history) < min(proposals, LISTED) and (proposal := strategy.ask(history)):
+        yield proposal.config
+        history.append(Observation(len(history) + 1, proposal.config, "pending"))
+
+
+def _epochs(sweep: Sweep, proposals: int, configs: tuple[dict[str, Any], ...]) -> int:
+    """Return the most epochs that one repeat of all configs can take."""
+    most, baseline = sweep.max_epochs, sweep.baseline()
+    if sweep.trainable not in BUILTINS:  # what a user's function makes of a parameter is its own affair
+        return proposals * most
+    if configs:
+        return sum(int(min((baseline | config).get("epochs", most), most)) for config in configs)
+    values = [value for leaf in sweep.space.leaves() if leaf.name == "epochs" for value in ends(leaf.domain)]
+    return proposals * int(min(max(values, default=baseline.get("epochs", most)), most))
+
+
+def _describe_data(sweep: Sweep) -> tuple[DataInfo | None, str | None]:
+    """Return what is known of the data, and why it cannot be used here."""
+    if sweep.data is None:
+        return None, None
+    options = sweep.data.model_dump(exclude_none=True)
+    try:
+        return importlib.import_module("trainables.data").info(options, sweep.seed), None
+    except DataError as error:
+        return known_data(options), str(error)

@@ -1,0 +1,181 @@
+"""Rows of results as CSV, Parquet and JSON files. Without pandas, whose import alone takes most of a second.
+
+A column has one kind, whatever file it goes to. Numbers that are written as 1 in one trial and as 2.5 in another are
+a float column; lists, and columns of several kinds, are JSON text where a format needs one type a column.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tuner.errors import UsageError
+from tuner.results import to_json
+
+SUFFIXES = (".csv", ".parquet", ".json")
+Kind = Literal["int", "float", "bool", "text", "time", "json"]
+Rows = Sequence[dict[str, Any]]
+
+_TEXTS = ("trial", "stage", "status", "cause", "error", "worker")
+_TIMES = ("started_at", "reported_at")
+_COUNTS = ("number", "fold", "repeat", "best_epoch", "epochs", "seed", "attempts", "epoch")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its values as plain Python of one kind, None where one is missing."""
+
+    name: str
+    kind: Kind
+    values: list[Any]
+
+    @property
+    def nullable(self) -> bool:
+        """Whether a value is missing, or may be in another run: whole numbers are Int64 then."""
+        return None in self.values or self.name in ("fold", "best_epoch")
+
+
+def columns(rows: Rows) -> list[Column]:
+    """Return the rows' columns; rows must all have the same keys."""
+    return [_column(name, [row[name] for row in rows]) for name in (rows[0] if rows else ())]
+
+
+def _column(name: str, raw: list[Any]) -> Column:
+    kind = _kind(name, raw)
+    # Data frames do not tell a number that is missing from one that is not a number, so neither does a file.
+    values = [None if _is_nan(value) else value for value in raw]
+    if kind == "float":
+        values = [None if value is None else float(value) for value in values]
+    return Column(name, kind, values)
+
+
+def _kind(name: str, values: list[Any]) -> Kind:
+    if name in _TIMES:
+        return "time"
+    found = {type(value) for value in values if value is not None and not _is_nan(value)}
+    if found == {int}:
+        # A metric with gaps is a float column, as pandas would have it; counts and parameters stay whole.
+        return "int" if not _is_metric(name) or all(type(value) is int for value in values) else "float"
+    if found and found <= {int, float}:
+        return "float"
+    if found in ({bool}, {str}):
+        return "bool" if found == {bool} else "text"
+    if found:
+        return "json"
+    return "text" if name in _TEXTS else "int" if name in _COUNTS else "float"
+
+
+def _is_metric(name: str) -> bool:
+    return not name.startswith("config.") and name not in _COUNTS
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file whose suffix names no format.
+
+    Raises:
+        UsageError: With the suffixes there are.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}, but got ({path.suffix or 'none'}).")
+
+
+def write_rows(rows: Rows, path: Path) -> None:
+    """Write rows as the file's suffix says; beside its place first, then renamed, so that it is never half there.
+
+    Args:
+        rows: All with the same keys, values as in Results.trial_rows().
+        path: Ends in .csv, .parquet or .json; its folder is made where it is missing.
+
+    Raises:
+        UsageError: Another suffix, or a place that cannot be written.
+    """
+    check_suffix(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _WRITERS[path.suffix](columns(rows), scratch)
+        scratch.rename(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written: {(error.strerror or str(error)).lower()}. Choose another file."
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _write_csv(table: list[Column], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([column.name for column in table])
+        writer.writerows(zip(*(_texts(column) for column in table), strict=True))
+
+
+def _texts(column: Column) -> list[str]:
+    if column.kind == "json":
+        return ["" if value is None else json.dumps(value) for value in column.values]
+    return ["" if value is None else str(value) for value in column.values]
+
+
+def _write_json(table: list[Column], path: Path) -> None:
+    values = zip(*(column.values for column in table), strict=True)
+    rows = [dict(zip((column.name for column in table), row, strict=True)) for row in values]
+    path.write_text(to_json(rows) + "\n", encoding="utf-8")
+
+
+def _write_parquet(table: list[Column], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "time": pa.timestamp("us", "UTC"),
+    }
+    arrays = [pa.array(_storable(column), types.get(column.kind, pa.large_string())) for column in table]
+    made = pa.table(arrays, names=[column.name for column in table])
+    pq.write_table(made.replace_schema_metadata({"pandas": json.dumps(_pandas_metadata(table))}), path)
+
+
+def _storable(column: Column) -> list[Any]:
+    if column.kind == "json":
+        return [None if value is None else json.dumps(value) for value in column.values]
+    if column.kind == "time":
+        return [None if value is None else datetime.datetime.fromisoformat(value) for value in column.values]
+    return column.values
+
+
+def _pandas_metadata(table: list[Column]) -> dict[str, Any]:
+    """Return what makes pandas read whole numbers with gaps as whole numbers."""
+    rows = len(table[0].values) if table else 0
+    described = [
+        {
+            "name": column.name,
+            "field_name": column.name,
+            "pandas_type": "int64",
+            "numpy_type": "Int64" if column.nullable else "int64",
+            "metadata": None,
+        }
+        for column in table
+        if column.kind == "int"
+    ]
+    return {
+        "index_columns": [{"kind": "range", "name": None, "start": 0, "stop": rows, "step": 1}],
+        "column_indexes": [],
+        "columns": described,
+        "creator": {"library": "cnn-tuner", "version": "1"},
+        "pandas_version": "3.0.0",
+    }
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".json": _write_json}

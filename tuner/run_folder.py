@@ -1,0 +1,207 @@
+"""A run folder's making: its name, its lock, the frozen sweep, the user's code, where everything came from."""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tuner.errors import RunError
+from tuner.results import LOCK_NAME
+from tuner.spec import Sweep
+
+_PACKAGES = ("ray", "torch", "torchvision", "hyperopt", "numpy", "pandas", "scikit-learn")
+
+
+def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
+    """Create and return a new run folder.
+
+    Args:
+        storage: Where runs live; created if missing.
+        name: The run's name.
+        exact: Refuse a taken name; otherwise -2, -3, ... is appended.
+
+    Raises:
+        RunError: The name is taken or is no file name, or the storage cannot be written.
+    """
+    if not re.fullmatch(r"[\w][\w.+-]*", name):
+        raise RunError(
+            f"--name: a run's name must be letters, digits and . _ + -, but got ({name}). Choose such a name."
+        )
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = storage / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()  # atomic: two drivers cannot make the same one
+            except FileExistsError:
+                if exact:
+                    raise RunError(
+                        f"{folder}: the name is taken. Choose another --name, or go on with it: tuner resume {folder}"
+                    ) from None
+            else:
+                return folder
+    except OSError as error:
+        raise RunError(
+            f"{storage}: runs must be writable here, but got ({error.strerror}). Choose another --storage."
+        ) from error
+    raise AssertionError("unreachable: itertools.count never ends")
+
+
+def lock(folder: Path) -> IO[str]:
+    """Take the run folder's driver lock; the kernel frees it when this process ends, however it ends.
+
+    Returns:
+        The open lock file; closing it frees the lock.
+
+    Raises:
+        RunError: A live driver holds it; the sentence names its host, process id and start.
+    """
+    file = (folder / LOCK_NAME).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = _owner(file.read())
+        file.close()
+        raise RunError(
+            f"{folder}: only one driver may run a sweep, but {owner} is at it. Wait for it, or stop it."
+        ) from None
+    file.truncate(0)
+    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    json.dump({"host": platform.node(), "pid": os.getpid(), "since": since}, file)
+    file.flush()
+    return file
+
+
+def _owner(text: str) -> str:
+    try:
+        entry = json.loads(text)
+        return f"process {entry['pid']} on {entry['host']} (since {entry['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def write_provenance(folder: Path, sweep: Sweep) -> dict[str, Any]:
+    """Write provenance.json: commit, package versions, hardware, sweep hash, seed; return what was written."""
+    entry = {
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "hardware": {
+            "host": platform.node(),
+            "machine": platform.machine(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        },
+        "sweep_sha256": sweep.hash(),
+        "seed": sweep.seed,
+        "code": {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted((folder / "code").rglob("*.py"))
+        },
+    }
+    write_text(folder / "provenance.json", json.dumps(entry, indent=2) + "\n")
+    return entry
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.writing")
+    with scratch.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.rename(path)
+
+
+def freeze_code(file: Path, folder: Path) -> Path:
+    """Copy a user's trainable file, and what it imports from its own folder, to code/.
+
+    Args:
+        file: The trainable's file.
+        folder: The run folder.
+
+    Returns:
+        The copy of `file`.
+    """
+    root = file.resolve().parent
+    for source in local_imports(file.resolve()):
+        target = folder / "code" / source.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return folder / "code" / file.name
+
+
+def local_imports(file: Path) -> list[Path]:
+    """Return the file and every file below its folder that it imports, directly or not."""
+    root = file.parent
+    found: dict[Path, None] = {}
+    waiting = [file]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found[path] = None
+        for name in _imported_names(path, root):
+            waiting.extend(_files_of(root, name))
+    return list(found)
+
+
+def _imported_names(path: Path, root: Path) -> Iterator[str]:
+    package = ".".join(path.relative_to(root).parent.parts)
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if package else []
+            base = parts[: len(parts) - node.level + 1] if node.level else []
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _files_of(root: Path, module: str) -> Iterator[Path]:
+    parts = module.split(".") if module else []
+    for depth in range(1, len(parts) + 1):
+        stem = root.joinpath(*parts[:depth])
+        yield from (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file())
+
+
+def _commit() -> str | None:
+    """Return the commit of the code that runs, with "+changes" where the working tree differs; None outside git."""
+    where = Path(__file__).resolve().parent.parent
+    git = shutil.which("git")
+    if git is None:
+        return None
+    done = subprocess.run(
+        [git, "-C", str(where), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    return done.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,144 @@
+"""What a strategy is: it is asked with the history, and proposes the next config."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from tuner.space import Space
+
+Config = dict[str, Any]
+State = Literal["pending", "done", "failed", "lost"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is known of one proposal.
+
+    Args:
+        index: The proposal's number, from 1.
+        config: The config that was proposed.
+        state: pending: still training; done: ended with a loss (a loss that is NaN or infinite counts as
+            failed); failed: by its config, which teaches that it is worse than the worst; lost: to the
+            infrastructure, which teaches nothing, but the config counts as proposed.
+        loss: What is minimised; None unless done.
+    """
+
+    index: int
+    config: Config
+    state: State
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The next config to train.
+
+    Args:
+        config: name -> value, inside the space.
+        by: Who proposed it: "hyperopt", "points", "random start", ...
+        why: One short line for a person.
+    """
+
+    config: Config
+    by: str
+    why: str
+
+
+class Strategy(Protocol):
+    """Proposes configs. Pure: what it proposes depends on the space, the seed and the history alone.
+
+    A strategy of one's own offers these members, and is added to `tuner.strategies.STRATEGIES`.
+
+    Args:
+        name: Its name in a sweep file.
+        total: How many configs it will propose at most; None: no end.
+        note: What a person should know before it starts (what was left out, ...); empty: nothing.
+    """
+
+    name: str
+    total: int | None
+    note: str
+
+    def ask(self, history: Sequence[Observation]) -> Proposal | None:
+        """Return proposal number len(history) + 1, or None when nothing is left to propose.
+
+        Args:
+            history: Every proposal so far, in the order of their numbers.
+        """
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """Return a text that is the same for equal configs; 1, 1.0 and true are different values."""
+    return json.dumps(config, sort_keys=True)
+
+
+class PerConfig(Generic[T]):
+    """A function of each config in a history. A memo, no state: a config object is worked on once.
+
+    Without it a proposal would cost time in proportion to the square of the history's length.
+    """
+
+    def __init__(self, function: Callable[[Config], T]) -> None:
+        self._function = function
+        self._done: list[tuple[Config, T]] = []
+
+    def of(self, history: Sequence[Observation]) -> list[T]:
+        """Return function(config) of every observation."""
+        done = self._done
+        for place, observation in enumerate(history):
+            if place < len(done) and done[place][0] is observation.config:
+                continue
+            done[place : place + 1] = [(observation.config, self._function(observation.config))]
+        return [result for _, result in done[: len(history)]]
+
+
+class PointsFirst(ABC):
+    """What every strategy here has in common: search.points come first, and no config comes twice.
+
+    Args:
+        space: Where configs come from; empty where there are only points.
+        seed: The sweep's seed.
+        points: Configs to begin with.
+    """
+
+    name: str
+    total: int | None
+    note: str = ""
+
+    def __init__(self, space: Space, seed: int, points: Iterable[Config] = ()) -> None:
+        self.space = space
+        self.seed = seed
+        self.points = distinct(space.conform(point) if space else dict(point) for point in points)
+        self._keys = PerConfig(config_key)
+
+    def ask(self, history: Sequence[Observation]) -> Proposal | None:
+        seen = set(self._keys.of(history))
+        for number, point in enumerate(self.points, start=1):
+            if config_key(point) not in seen:
+                why = f"point {number} of {len(self.points)} in search.points"
+                return Proposal(_copy(point), by="points", why=why)
+        proposal = self._propose(history, seen)
+        return proposal and replace(proposal, config=_copy(proposal.config))
+
+    @abstractmethod
+    def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
+        """Return the next config whose key is not in `seen`; the points have all been proposed."""
+
+
+def _copy(config: Config) -> Config:
+    """Return a copy that shares no list with the config: what a trainable does to one stays there."""
+    copy: Config = json.loads(json.dumps(config))
+    return copy
+
+
+def distinct(configs: Iterable[Config]) -> list[Config]:
+    """Return the configs, each once, in order."""
+    first: dict[str, Config] = {}
+    for config in configs:
+        first.setdefault(config_key(config), config)
+    return list(first.values())
