@@ -148,7 +148,7 @@ def save_predictions(run: Path, trial: str, epoch: int, predictions: NDArray[Any
     arrays[str(epoch)] = np.asarray(predictions)
     scratch = final.with_name(f".{trial}.npz.writing")
     with scratch.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
     scratch.rename(final)
 
 

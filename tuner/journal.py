@@ -239,8 +239,8 @@ def _check_mark(connection: sqlite3.Connection, path: Path) -> None:
     last = _last_seq(connection)
     if text.isdigit() and int(text) > last:
         raise RunError(
-            f"{path}: {int(text) - last} committed rows are missing (the last one was {int(text)}, the file ends at {last}). "
-            "It was truncated or replaced by an older copy; put the newer copy back, or run `tuner doctor`."
+            f"{path}: {int(text) - last} committed rows are missing (row {text.lstrip('0')} was the last, "
+            f"the file ends at row {last}). It was truncated or replaced by an older copy; put the newer copy back, or run `tuner doctor`."
         )
 
 

@@ -31,7 +31,7 @@ _folder = ""
 _on_path = False
 
 
-def load_trainable(reference: str | Callable[..., Any]) -> tuple[Train, ModuleType | None]:
+def load_trainable(reference: str | Callable[..., Any], origin: str | None = None) -> tuple[Train, ModuleType | None]:
     """Return a trainable's function and the module around it.
 
     A file that changed since it was last loaded, or whose neighbours did, is run anew. Its folder is the
@@ -39,6 +39,8 @@ def load_trainable(reference: str | Callable[..., Any]) -> tuple[Train, ModuleTy
 
     Args:
         reference: A built-in name, "path/to/file.py:function", "package.module:function", or a function.
+        origin: The file that a frozen copy was made of: its place is what the code sees as __file__, and what
+            tracebacks and breakpoints name. None: the file itself.
 
     Returns:
         The function, and its module (None where a function's module is not loaded, as in a worker).
@@ -52,7 +54,7 @@ def load_trainable(reference: str | Callable[..., Any]) -> tuple[Train, ModuleTy
     if reference in BUILTINS:
         return _function(importlib.import_module(f"trainables.{reference}"), "train", reference)
     if match := _FILE.fullmatch(reference):
-        return _function(_load_file(Path(match["file"]).expanduser(), reference), match["function"], reference)
+        return _function(_load_file(Path(match["file"]).expanduser(), reference, origin), match["function"], reference)
     if match := _MODULE.fullmatch(reference):
         return _function(_load_module(match["module"], reference), match["function"], reference)
     rule = 'must be a built-in name, "path/to/file.py:function" or "package.module:function"'
@@ -92,7 +94,7 @@ def _load_module(name: str, reference: str) -> ModuleType:
         raise _raised(reference, error) from error
 
 
-def _load_file(path: Path, reference: str) -> ModuleType:
+def _load_file(path: Path, reference: str, origin: str | None) -> ModuleType:
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -105,7 +107,7 @@ def _load_file(path: Path, reference: str) -> ModuleType:
     if name in sys.modules and _folder == str(path.parent) and not _stale_neighbours():
         return sys.modules[name]
     with _importing_from(path.parent):
-        return _execute(name, path, source, reference)
+        return _execute(name, Path(origin or path), source, reference)
 
 
 def _execute(name: str, path: Path, source: bytes, reference: str) -> ModuleType:

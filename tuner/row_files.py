@@ -7,7 +7,6 @@ a float column; lists, and columns of several kinds, are JSON text where a forma
 from __future__ import annotations
 
 import csv
-import datetime
 import json
 import os
 from collections.abc import Sequence
@@ -100,6 +99,8 @@ def write_rows(rows: Rows, path: Path) -> None:
         UsageError: Another suffix, or a place that cannot be written.
     """
     check_suffix(path)
+    if not rows and path.suffix == ".parquet":
+        raise UsageError(f"{path}: a Parquet file must have columns, but there are no rows yet. Wait for the first.")
     scratch = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,26 +134,36 @@ def _write_json(table: list[Column], path: Path) -> None:
 
 
 def _write_parquet(table: list[Column], path: Path) -> None:
+    """Write Parquet by way of CSV text: pyarrow's own conversion of Python lists would import pandas."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyarrow import csv as arrow_csv
 
-    types = {
-        "int": pa.int64(),
-        "float": pa.float64(),
-        "bool": pa.bool_(),
-        "time": pa.timestamp("us", "UTC"),
-    }
-    arrays = [pa.array(_storable(column), types.get(column.kind, pa.large_string())) for column in table]
-    made = pa.table(arrays, names=[column.name for column in table])
+    kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "time": pa.timestamp("us", "UTC")}
+    names = [column.name for column in table]
+    lines = [",".join(cells) for cells in zip(*map(_quoted, table), strict=True)]
+    made = arrow_csv.read_csv(
+        pa.BufferReader("\n".join([*lines, ""]).encode()),
+        read_options=arrow_csv.ReadOptions(column_names=names),
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types={column.name: kinds.get(column.kind, pa.large_string()) for column in table},
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["True"],
+            false_values=["False"],
+        ),
+    )
     pq.write_table(made.replace_schema_metadata({"pandas": json.dumps(_pandas_metadata(table))}), path)
 
 
-def _storable(column: Column) -> list[Any]:
-    if column.kind == "json":
-        return [None if value is None else json.dumps(value) for value in column.values]
-    if column.kind == "time":
-        return [None if value is None else datetime.datetime.fromisoformat(value) for value in column.values]
-    return column.values
+def _quoted(column: Column) -> list[str]:
+    """Return a column's cells with every text in quotes, which tells an empty text from a missing one."""
+    if column.kind not in ("text", "json"):
+        return _texts(column)
+    pairs = zip(column.values, _texts(column), strict=True)
+    return ["" if value is None else '"{}"'.format(text.replace('"', '""')) for value, text in pairs]
 
 
 def _pandas_metadata(table: list[Column]) -> dict[str, Any]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
+import os
 import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
+from tuner.backends import inline
 from tuner.backends.driver import Driver
-from tuner.errors import Interrupted, RunError, TunerError
-from tuner.history import RANKED, Event
+from tuner.errors import Interrupted
+from tuner.history import RANKED, Event, History, fold
 from tuner.journal import FILE_NAME, Journal
 from tuner.loading import load_trainable
 from tuner.plan import Plan, make_plan
 from tuner.preflight import check_config
-from tuner.results import DEFAULT_STORAGE, Results, find_run, from_history
+from tuner.results import DEFAULT_STORAGE, Results, find_run, from_history, load
 from tuner.run_folder import freeze_code, lock, make_run_folder, write_provenance, write_text
 from tuner.spec import Sweep, load_sweep
 from tuner.stopping import make_rules
@@ -28,6 +31,9 @@ from tuner.trainable import Data, Train
 from tuner.winner import write_best
 
 Backend = Literal["ray", "inline"]
+
+# Cores and GPUs that a cluster may have; what it has is checked once it is joined.
+_UNBOUNDED = (1_000_000, 1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +76,16 @@ def run(
     Raises:
         TunerError: Something that must be put right before the first trial, or Interrupted by a signal.
     """
-    plan = make_plan(sweep)
-    plan.check()
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
-    data = _load_data(plan.sweep)
+    plan = _checked_plan(sweep, address)
+    data = _load_data(sweep)
     folder = make_run_folder(Path(storage), name or sweep.name, exact=name is not None)
     with lock(folder):
-        frozen = _freeze(plan.sweep, folder)
-        journal = Journal(folder / FILE_NAME)
-        journal.append(Event("sweep", body={"toml": frozen.to_toml(), "sha256": frozen.hash()}))
-        started = dataclasses.replace(plan, sweep=frozen)
-        return _drive(started, folder, journal, data, backend, address, watch or Watch())
+        frozen, row = _freeze(plan.sweep, folder)
+        with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+            journal.append(row)
+            job = _Drive(dataclasses.replace(plan, sweep=frozen), folder, journal, data, row.body["origin"])
+            return job.run(backend, address, watch or Watch())
 
 
 def resume(
@@ -114,87 +119,117 @@ def resume(
     with lock(folder):
         extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
         sweep = load_sweep(folder / "sweep.toml", extra, trainable=trainable)
-        journal = Journal(folder / FILE_NAME)
-        plan = make_plan(sweep)
-        plan.check()
-        data = _load_data(sweep)
-        return _drive(plan, folder, journal, data, backend, address, watch or Watch())
+        with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+            events = journal.events()
+            if nothing_left(sweep, fold(events)):
+                return load(folder)
+            plan = _checked_plan(sweep, address)
+            origin = next(event.body.get("origin") for event in events if event.kind == "sweep")
+            job = _Drive(plan, folder, journal, _load_data(sweep), origin)
+            return job.run(backend, address, watch or Watch())
 
 
-def _drive(
-    plan: Plan,
-    folder: Path,
-    journal: Journal,
-    data: Data | None,
-    backend: Backend,
-    address: str | None,
-    watch: Watch,
-) -> Results:
-    sweep = plan.sweep
-    watch.on_plan(plan, folder)
-    driver = Driver(
-        sweep,
-        folder,
-        journal,
-        make_strategy(sweep),
-        make_rules(sweep),
-        device="cuda" if sweep.resources.gpus_per_trial else "cpu",
-        on_event=watch.on_event,
-        reject=lambda config: check_config(sweep, data, config) if data else None,
-    )
-    try:
-        journal.append(Event("session", body={"host": platform.node(), "backend": backend, "trials": plan.trials}))
-        with _signals():
-            _run_backend(driver, plan, data, backend, address, watch)
-        finished = "completed" if any(r.status in RANKED for r in driver.history.trials.values()) else "failed"
-        return _finish(driver, folder, finished, data)
-    except KeyboardInterrupt as stop:
-        driver.interrupt()
-        _finish(driver, folder, "interrupted", data)
-        raise Interrupted(
-            f"Interrupted; what was done is saved. Go on with: tuner resume {folder}", _exit_status(stop)
-        ) from None
-    finally:
-        journal.close()
+def nothing_left(sweep: Sweep, history: History) -> bool:
+    """Return whether a sweep has every trial that it asks for, each with an end."""
+    driver = Driver(sweep, Path(), history, make_strategy(sweep), ())
+    return driver.nothing_left()
 
 
-def _run_backend(
-    driver: Driver, plan: Plan, data: Data | None, backend: Backend, address: str | None, watch: Watch
-) -> None:
-    sweep = plan.sweep
-    if backend == "inline":
-        from tuner.backends import inline
+@dataclasses.dataclass(frozen=True)
+class _Drive:
+    """One driver's turn at a sweep, from its first look at the journal to its last row.
 
-        inline.run(driver, load_trainable(sweep.trainable)[0], data, tee=watch.tee)
-        return
-    from tuner.backends.ray_tune import driver_side
+    Args:
+        plan: The plan, with the frozen sweep.
+        folder: The run folder, locked.
+        journal: Its journal.
+        data: Training and validation splits, or None.
+        origin: Where the user's trainable file came from, or None.
+    """
 
-    options = driver_side.Options(address, plan.cpus, plan.gpus, sweep.resources.max_concurrent or 1)
-    driver_side.run(driver, sweep.trainable, data, options)
+    plan: Plan
+    folder: Path
+    journal: Journal
+    data: Data | None
+    origin: str | None
+
+    def run(self, backend: Backend, address: str | None, watch: Watch) -> Results:
+        sweep, data = self.plan.sweep, self.data
+        watch.on_plan(self.plan, self.folder)
+        driver = Driver(
+            sweep,
+            self.folder,
+            fold(self.journal.events()),
+            make_strategy(sweep),
+            make_rules(sweep),
+            journal=self.journal,
+            device="cuda" if sweep.resources.gpus_per_trial else "cpu",
+            on_event=watch.on_event,
+            reject=lambda config: check_config(sweep, data, config) if data else None,
+        )
+        started = {"host": platform.node(), "pid": os.getpid(), "backend": backend}
+        self.journal.append(Event("session", body=started))
+        try:
+            with _signals():
+                self._run_backend(driver, backend, address, watch)
+        except KeyboardInterrupt as stop:
+            driver.interrupt()
+            self._finish(driver, "interrupted")
+            sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
+            raise Interrupted(sentence, _exit_status(stop)) from None
+        ended = any(record.status in RANKED for record in driver.history.trials.values())
+        return self._finish(driver, "completed" if ended else "failed")
+
+    def _run_backend(self, driver: Driver, backend: Backend, address: str | None, watch: Watch) -> None:
+        sweep = self.plan.sweep
+        if backend == "inline":
+            inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], self.data, tee=watch.tee)
+            return
+        from tuner.backends.ray_tune import driver_side
+
+        options = driver_side.Options(
+            address, self.plan.cpus, self.plan.gpus, sweep.resources.max_concurrent or 1, self.origin
+        )
+        driver_side.run(driver, sweep.trainable, self.data, options)
+
+    def _finish(self, driver: Driver, status: str) -> Results:
+        for event in self.journal.append(Event("note", body={"finished": status})):
+            driver.history.add(event)
+        results = from_history(self.folder, driver.history, running=False)
+        write_best(results, dict(self.data.preprocess) if self.data else None)
+        return results
 
 
-def _finish(driver: Driver, folder: Path, status: str, data: Data | None) -> Results:
-    event = driver.journal.append(Event("note", body={"finished": status}))[0]
-    driver.history.add(event)
-    results = from_history(folder, driver.history, running=False)
-    write_best(results, dict(data.preprocess) if data else None)
-    return results
+def _checked_plan(sweep: Sweep, address: str | None) -> Plan:
+    """Return the plan, for this machine or for a cluster, which is asked once it is joined."""
+    plan = make_plan(sweep, memory=False) if address is None else make_plan(sweep, *_UNBOUNDED, memory=False)
+    plan.check()
+    return plan
 
 
 def _load_data(sweep: Sweep) -> Data | None:
     if sweep.data is None:
         return None
-    import importlib
-
     data: Data = importlib.import_module("trainables.data").load(sweep.data.model_dump(), sweep.seed)
     return data
 
 
-def _freeze(sweep: Sweep, folder: Path) -> Sweep:
-    """Write sweep.toml before anything else, then the user's code and where everything came from."""
-    write_text(folder / "sweep.toml", sweep.to_toml())
-    write_provenance(folder, sweep)
-    return sweep
+def _freeze(sweep: Sweep, folder: Path) -> tuple[Sweep, Event]:
+    """Write sweep.toml before anything else, then the user's code and where everything came from.
+
+    Returns:
+        The sweep as the run folder holds it, and the journal's first row.
+    """
+    frozen, written, origin = sweep, sweep, None
+    if isinstance(sweep.trainable, str) and ".py:" in sweep.trainable:
+        origin, _, function = sweep.trainable.rpartition(":")
+        copy = freeze_code(Path(origin), folder)
+        frozen = sweep.model_copy(update={"trainable": f"{copy.resolve()}:{function}"})
+        # Relative to the run folder, so that the folder can be moved.
+        written = sweep.model_copy(update={"trainable": f"{copy.relative_to(folder)}:{function}"})
+    write_text(folder / "sweep.toml", written.to_toml())
+    write_provenance(folder, written)
+    return frozen, Event("sweep", body={"toml": written.to_toml(), "sha256": written.hash(), "origin": origin})
 
 
 class _Signal(KeyboardInterrupt):
@@ -227,6 +262,3 @@ def _signals() -> Iterator[None]:
 def _exit_status(stop: KeyboardInterrupt) -> int:
     number = stop.number if isinstance(stop, _Signal) else signal.SIGINT
     return 130 if number == signal.SIGINT else 143
-
-
-__all__ = ["Any", "RunError", "TunerError", "Watch", "freeze_code", "resume", "run"]

@@ -75,10 +75,7 @@ def test_what_is_not_finite_is_the_worst(value):
 
     assert Asha().decide(others | {"t": curve(value, value, value)}, "t", 3, 27)
     # and it takes nobody's place
-    assert (
-        Asha().decide({"a": curve(*[value] * 3), "b": curve(2, 2, 2), "t": curve(1, 1, 1)}, "t", 3, 27)
-        is None
-    )
+    assert Asha().decide({"a": curve(*[value] * 3), "b": curve(2, 2, 2), "t": curve(1, 1, 1)}, "t", 3, 27) is None
 
 
 def test_others_count_by_what_they_had_at_the_rung():

@@ -70,6 +70,4 @@ def test_the_last_epoch_has_nothing_left_to_save():
 def test_the_reason_is_one_line():
     reason = Median().decide(OTHERS | {"own": curve(9, 9, 9)}, "own", 3, 10)
 
-    assert reason == (
-        "median: the best up to epoch 3 is worse than the median of 5 other trials' running means"
-    )
+    assert reason == ("median: the best up to epoch 3 is worse than the median of 5 other trials' running means")

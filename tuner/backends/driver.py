@@ -15,7 +15,7 @@ from typing import Any
 from tuner import checkpoints
 from tuner.backends.worker import Job, Outcome, Report, is_finite
 from tuner.errors import TunerError
-from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, fold, ranking
+from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
 from tuner.journal import Journal
 from tuner.space import derive_seed
 from tuner.spec import Sweep
@@ -36,9 +36,10 @@ class Driver:
     Args:
         sweep: The frozen sweep, with its resources resolved.
         run: The run folder.
-        journal: Its journal, open for writing.
+        history: What its journal holds so far.
         strategy: Proposes configs.
         rules: Stopping rules, asked in order.
+        journal: The journal, open for writing; None for a driver that only looks.
         device: "cpu" or "cuda", for every trial.
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
@@ -48,10 +49,11 @@ class Driver:
         self,
         sweep: Sweep,
         run: Path,
-        journal: Journal,
+        history: History,
         strategy: Strategy,
         rules: Sequence[Rule],
         *,
+        journal: Journal | None = None,
         device: str = "cpu",
         on_event: Callable[[Event], None] = lambda event: None,
         reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
@@ -59,7 +61,7 @@ class Driver:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject = on_event, reject
-        self.history: History = fold(journal.events())
+        self.history = history
         self._sign = 1.0 if sweep.mode == "min" else -1.0
         # [defaults] that the space says nothing of are part of every config.
         varied = sweep.space.names()
@@ -97,6 +99,14 @@ class Driver:
     def finished(self) -> bool:
         """Whether nothing runs and nothing is left to run."""
         return not self._waiting and not self.running and (self._exhausted or self._spent())
+
+    def nothing_left(self) -> bool:
+        """Return whether every trial that the sweep asks for is there, with an end; commits nothing."""
+        records = list(self.history.trials.values())
+        if self._waiting or (records and self._repeats_left(records)):
+            return False
+        seen = self.observations()
+        return len(seen) >= self.sweep.search.trials or self.strategy.ask(seen) is None
 
     def _spent(self) -> bool:
         budget = self.sweep.resources.time_budget_s
@@ -138,7 +148,7 @@ class Driver:
             "repeat": repeat + 1,
             "config": {**self._fixed, **proposal.config},
             # Every config meets the same seed in the same repeat, so that configs are compared on equal terms.
-            "seed": derive_seed(self.sweep.seed, "repeat", repeat),
+            "seed": derive_seed(self.sweep.seed, "repeat", repeat) % 2**31,  # as NumPy and scikit-learn take it
             "by": proposal.by,
             "why": proposal.why,
         }
@@ -322,6 +332,7 @@ class Driver:
         record.checkpoints = sorted(kept, key=lambda row: row.epoch)
 
     def _commit(self, *events: Event) -> None:
+        assert self.journal is not None, "a driver that only looks commits nothing"
         for event in self.journal.append(*events):
             self.history.add(event)
             self._on_event(event)

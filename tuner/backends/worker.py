@@ -190,7 +190,9 @@ def plain_metrics(metrics: Mapping[str, Any], metric: str) -> dict[str, float | 
     """
     if metric not in metrics:
         close = difflib.get_close_matches(metric, metrics, n=1, cutoff=0.5)
-        remedy = f'Set sweep.metric = "{close[0]}", or rename it in the trainable' if close else "Set sweep.metric to one"
+        remedy = (
+            f'Set sweep.metric = "{close[0]}", or rename it in the trainable' if close else "Set sweep.metric to one"
+        )
         raise MetricError(
             f'trial.report must give the sweep\'s metric "{metric}", but got ({", ".join(metrics) or "no metrics"}). '
             f"{remedy}; report None where it is not defined yet."
@@ -240,7 +242,7 @@ def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: b
         try:
             trial.state = checkpoints.load(Path(job.checkpoint)) if job.checkpoint else None
             _seed_all(job, train)
-            returned = train(dict(job.config), trial)
+            returned: object = train(dict(job.config), trial)  # type: ignore[func-returns-value]
         except StopTrial:
             status = "completed" if trial.epoch >= trial.max_epochs else "stopped"
             return Outcome(status, elapsed_s=time.monotonic() - trial.began)

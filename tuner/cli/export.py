@@ -21,7 +21,7 @@ EpochsFile = Annotated[
 
 
 def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> int:
-    """Write the trials and the epochs of a run as CSV, Parquet or JSON."""
+    """Write trials and epochs as CSV, Parquet or JSON."""
     from tuner.cli.words import count
     from tuner.errors import UsageError
     from tuner.results import load

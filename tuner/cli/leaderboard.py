@@ -9,7 +9,6 @@ from rich.text import Text
 
 from tuner.cli import words
 from tuner.cli.columns import Column, lay_out
-from tuner.cli.progress import STYLES
 from tuner.history import TrialRecord, ranking
 from tuner.results import Results
 
@@ -51,7 +50,7 @@ def leaderboard(results: Results, width: int, at_most: int | None) -> Iterator[T
 def _head(results: Results) -> Iterator[Text]:
     counts = results.counts()
     total = words.count(sum(counts.values()), "trial")
-    style = STYLES.get(results.status, "")
+    style = words.STYLES.get(results.status, "")
     yield Text.assemble(
         (results.name, "bold"), ": ", (results.status, style), f", {total}: {words.states(counts)}" if counts else ""
     )
@@ -103,7 +102,7 @@ def _columns(results: Results, records: Sequence[TrialRecord], varied: Sequence[
     repeats = any(record.repeat > 1 for record in records)
     columns = [
         Column("trial", [record.trial for record in records], keep=True),
-        Column("status", statuses, keep=True, styles=[STYLES.get(status, "") for status in statuses]),
+        Column("status", statuses, keep=True, styles=[words.STYLES.get(status, "") for status in statuses]),
         Column(results.metric, [_best(results, record) for record in records], right=True, keep=True),
         Column("epoch", [_epoch(results, record) for record in records], right=True, keep=True),
     ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List what there is to choose from: trainables, data sets, search spaces.",
+    help="List trainables, data sets, search spaces.",
     epilog="Example: tuner list trainables cnn",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -38,7 +38,7 @@ _DATA = {
 }
 
 Trainable = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="Its parameters, each explained.", show_default=False)
+    str | None, typer.Argument(metavar="NAME", help="Its parameters, each explained.", show_default=False)
 ]
 
 

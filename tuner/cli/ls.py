@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "tuner ls"
 
-StorageDir = Annotated[str, typer.Argument(metavar="[STORAGE]", help="Where run folders live.")]
+StorageDir = Annotated[str, typer.Argument(metavar="STORAGE", help="Where run folders live.")]
 
 
 def ls(storage: StorageDir = "runs", json: Json = False) -> int:
@@ -76,11 +76,10 @@ def _print(rows: list[dict[str, Any]]) -> None:
 def _columns(rows: list[dict[str, Any]], now: float) -> list[Column]:
     from tuner.cli import words
     from tuner.cli.columns import Column
-    from tuner.cli.progress import STYLES
 
     best = [f"{row['metric']} {words.number(row['best'])}" if row["best"] is not None else "-" for row in rows]
     ages = [f"{words.duration(now - row['started'])} ago" if row["started"] else "-" for row in rows]
-    styles = [STYLES.get(row["status"], "red") for row in rows]
+    styles = [words.STYLES.get(row["status"], "red") for row in rows]
     failed = [row["trials"].get("failed", 0) for row in rows]
     return [
         Column("run", [row["run"] for row in rows], keep=True),

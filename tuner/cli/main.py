@@ -38,7 +38,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Tune a model's hyperparameters: a sweep file in, data frames and a best config out."""
+    """Tune hyperparameters: a sweep file in, data frames and a best config out."""
 
 
 def make_app() -> typer.Typer:
@@ -46,6 +46,7 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(epilog="Start with: tuner run search_spaces/cnn_digits.toml")(_root)
@@ -76,7 +77,8 @@ def run_command(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return error.exit_status
     except typer.TyperException as error:
-        _complain(_usage_sentence(error))
+        if sentence := _usage_sentence(error):
+            _complain(sentence)
         return error.exit_code
     except typer.Abort:
         return 130
@@ -90,13 +92,21 @@ def _complain(sentence: str) -> None:
 
 
 def _usage_sentence(error: typer.TyperException) -> str:
-    """Return what typer says about the arguments as one sentence with the way to the command's help."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context else "tuner"
-    what = error.format_message().rstrip(".")
-    remedy = ""
-    if (option := getattr(error, "option_name", "")) and "No such option" in what and context:
-        options = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+    """Return what typer says about the arguments as one sentence, with the way to the command's help.
+
+    Empty where what it says is the help itself.
+    """
+    what = error.format_message().removesuffix(".").replace("Value error, ", "")
+    if what.startswith("Usage:"):
+        print(what)
+        return ""
+    context: Any = getattr(error, "ctx", None)
+    path, remedy = context.command_path if context else "tuner", ""
+    if (option := getattr(error, "option_name", "")) and what.startswith("No such option"):
+        options = [name for parameter in context.command.params for name in parameter.opts]
         what = f"there is no option {option}"
-        remedy = nearest(option, options)
-    return f"{path}: {what[:1].lower()}{what[1:]}. {remedy + ' ' if remedy else ''}See: {path} --help"
+        remedy = nearest(option, [name for name in options if name.startswith("--")])
+    elif what.startswith("No such command") and "Did you" not in what:
+        remedy = f"Valid: {', '.join(context.command.commands)}."
+    stop = "" if what.endswith("?") else "."
+    return " ".join(filter(None, (f"{path}: {what[:1].lower()}{what[1:]}{stop}", remedy, f"See: {path} --help")))

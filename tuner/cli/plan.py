@@ -8,7 +8,7 @@ EXAMPLE = "tuner plan search_spaces/cnn_grid.toml"
 
 
 def plan(sweep: SweepFile, set_: Set = None, json: Json = False) -> int:
-    """Show what would run: trials, epochs, resources, warnings, every config of a grid."""
+    """Show what would run: trials, epochs, resources, warnings."""
     from tuner.plan import make_plan
     from tuner.spec import load_sweep
 

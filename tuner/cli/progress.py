@@ -26,14 +26,7 @@ if TYPE_CHECKING:
 
 REDRAWS_PER_S = 4.0
 BAR = 30
-STYLES = {
-    "completed": "green",
-    "stopped": "yellow",
-    "failed": "red",
-    "running": "cyan",
-    "interrupted": "magenta",
-    "pending": "dim",
-}
+MOST_RUNNING = 12
 
 
 class Display(Protocol):
@@ -233,7 +226,7 @@ def _bar_line(now: Snapshot) -> Text:
     from rich.text import Text
 
     filled = BAR * now.done // max(1, now.total)
-    line = Text.assemble(("━" * filled, "green"), ("━" * (BAR - filled), "bright_black"))
+    line = Text.assemble(("━" * filled, "green"), ("─" * (BAR - filled), "bright_black"))
     line.append(f"  {now.done} of {words.count(now.total, 'trial')}")
     if now.left_s is not None and now.done < now.total:
         line.append(f"   about {words.duration(max(1, round(now.left_s)))} left")
@@ -251,7 +244,7 @@ def _states_line(now: Snapshot) -> Text:
     from rich.text import Text
 
     shown = [(state, now.counts[state]) for state in words.STATES if now.counts.get(state)]
-    return Text("   ").join(Text(f"{amount} {state}", style=STYLES[state]) for state, amount in shown)
+    return Text("   ").join(Text(f"{amount} {state}", style=words.STYLES[state]) for state, amount in shown)
 
 
 def _best_line(now: Snapshot) -> Text:
@@ -270,19 +263,19 @@ def _best_line(now: Snapshot) -> Text:
 def _running_lines(now: Snapshot, room: int) -> list[Text]:
     from rich.text import Text
 
-    room = max(1, room)
+    room = min(max(1, room), MOST_RUNNING)
     shown = now.running if len(now.running) <= room else now.running[: room - 1]
-    lines = [_running_line(trial, now.goal.metric) for trial in shown]
+    lines = [_running_line(trial) for trial in shown]
     if len(shown) < len(now.running):
         lines.append(Text(f"and {len(now.running) - len(shown)} more at work", style="dim"))
     return lines
 
 
-def _running_line(trial: Running, metric: str) -> Text:
+def _running_line(trial: Running) -> Text:
     from rich.text import Text
 
     line = Text(f"{trial.trial}  ", style="cyan")
-    value = f"{metric} {words.number(trial.value)}  " if trial.value is not None else ""
+    value = f"{words.number(trial.value)}  " if trial.value is not None else ""
     line.append(f"epoch {trial.epoch:>{len(str(trial.epochs))}}/{trial.epochs}  {value}", style="default")
     line.append(words.config_line(trial.config), style="dim")
     return line

@@ -26,7 +26,7 @@ def resume(
     quiet: Quiet = False,
     strict: Strict = False,
 ) -> int:
-    """Go on with a sweep that was interrupted, or extend a finished one."""
+    """Go on with an interrupted sweep, or extend a finished one."""
     from tuner.results import load
     from tuner.run import resume as resume_sweep
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 EXAMPLE = "tuner run search_spaces/cnn_digits.toml --set search.trials=8"
 
 Storage = Annotated[str, typer.Option(metavar="DIR", help="Where run folders live.")]
-Name = Annotated[
-    str | None, typer.Option(help="The run's name; a taken one is refused.", show_default="the sweep's name")
-]
+Name = Annotated[str | None, typer.Option(help="The run's name; a taken one is refused.", show_default="the sweep's")]
 
 
 def run(
@@ -34,7 +32,7 @@ def run(
     quiet: Quiet = False,
     strict: Strict = False,
 ) -> int:
-    """Run a sweep: its trials, side by side, until the best config is found."""
+    """Run a sweep file to its best config."""
     from tuner.run import run as run_sweep
     from tuner.spec import load_sweep
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tuner.cli import words
 from tuner.cli.copying import command, path_text
-from tuner.history import RANKED, TrialRecord
+from tuner.history import Ranked, TrialRecord, ranking
 from tuner.results import Best, Results
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def summary(results: Results, sweep: Sweep, seconds: float) -> Iterator[Text]:
         f": {words.count(total, 'trial')} in {words.duration(seconds)}: ",
         words.states(results.counts()),
     )
-    if any(record.status in RANKED for record in results.records()) and (best := _best(results)):
+    if best := _best(results):
         yield Text()
         yield from _best_lines(results, sweep, best)
     failures = list(failure_lines(results))
@@ -61,14 +61,14 @@ def _best_lines(results: Results, sweep: Sweep, best: Best) -> Iterator[Text]:
         f" at epoch {best.epoch} ({best.trial}{repeats}; {words.best_of(best.of)})",
     )
     baseline = sweep.baseline()
-    ran = baseline_trial(results, baseline)
-    if ran is not None and (epoch := ran.best_epoch(results.metric, results.mode)):
-        value = ran.epochs[epoch].metrics[results.metric]
-        same = "; the best is the baseline" if ran.config == best.config else ""
-        yield Text(f"baseline  {best.metric} {words.number(value)} at epoch {epoch} ({ran.trial}{same})")
+    ran = baseline_entry(results, baseline)
+    other = ran is not None and ran.trial.config != best.config
+    if ran is not None:
+        epoch = ran.trial.best_epoch(results.metric, results.mode)
+        note = "" if other else "; it is the best"
+        yield Text(f"baseline  {best.metric} {words.number(ran.value)} at epoch {epoch} ({ran.trial.trial}{note})")
     yield Text()
-    beside = baseline if ran is not None and ran.config != best.config else None
-    yield from config_table(best.config, fixed_names(results), beside)
+    yield from config_table(best.config, fixed_names(results), baseline if other else None)
 
 
 def config_table(
@@ -100,15 +100,12 @@ def fixed_names(results: Results) -> frozenset[str]:
     return frozenset(name for name, domain in space.items() if not isinstance(domain, Mapping))
 
 
-def baseline_trial(results: Results, baseline: Mapping[str, Any]) -> TrialRecord | None:
-    """Return the first completed or stopped trial whose config is the baseline's, or None."""
-    for record in results.records():
-        if (
-            record.status in RANKED
-            and record.config
-            and all(name in baseline and _equal(item, baseline[name]) for name, item in record.config.items())
-        ):
-            return record
+def baseline_entry(results: Results, baseline: Mapping[str, Any]) -> Ranked | None:
+    """Return the place of the config that has the baseline's values, or None where it did not run to an end."""
+    for entry in ranking(results.records(), results.metric, results.mode):
+        config = entry.trial.config
+        if config and all(name in baseline and _equal(item, baseline[name]) for name, item in config.items()):
+            return entry
     return None
 
 
@@ -119,16 +116,19 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def failure_lines(results: Results, width: int = 160) -> Iterator[Text]:
-    """Yield one line a cause: how often it occurred, and what one of its trials said."""
+    """Yield what failed, by cause: how often, what one of its trials said, and where its traceback is."""
     causes: dict[str, list[TrialRecord]] = {}
     for record in results.records():
         if record.status == "failed":
             causes.setdefault(record.cause or "unknown", []).append(record)
     for cause, records in sorted(causes.items(), key=lambda item: -len(item[1])):
-        example = words.cut(f"{records[0].trial}: {records[0].error or ''}", width)
-        yield Text.assemble(
-            "failed    ", (f"{len(records)} {cause}", "red"), f", {'such as ' if len(records) > 1 else ''}{example}"
-        )
+        first = records[0]
+        such = ", such as " if len(records) > 1 else ", "
+        example = words.cut(f"{first.trial}: {first.error or ''}", width)
+        yield Text.assemble("failed    ", (f"{len(records)} {cause}", "red"), such, example)
+        log = results.folder / "logs" / f"{first.trial}-{first.attempts}.log"
+        if log.is_file():
+            yield Text(f"          {path_text(log)}")
 
 
 def next_commands(results: Results) -> Iterator[str]:

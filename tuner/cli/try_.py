@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 EXAMPLE = "tuner try search_spaces/cnn_digits.toml --epochs 1"
 
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Train at most this many epochs.", show_default="the sweep's max_epochs")
+    int | None,
+    typer.Option(min=1, help="Train at most this many epochs, not the sweep's max_epochs.", show_default=False),
 ]
 
 
 def try_(sweep: SweepFile, set_: Set = None, epochs: Epochs = None) -> int:
-    """Train the baseline config in this process, with its output; breakpoint() works. Nothing is kept."""
+    """Train one config here and now; breakpoint() works.
+
+    It is the baseline, with its output on the terminal. Nothing is kept. Exits with 1 if it fails.
+    """
     from tuner.cli import words
     from tuner.cli.terminal import console
     from tuner.run import Watch, run
@@ -43,7 +47,7 @@ def try_(sweep: SweepFile, set_: Set = None, epochs: Epochs = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="tuner-try-") as scratch:
         results = run(one, storage=scratch, backend="inline", watch=Watch(on_event=on_event, tee=True))
-        return _end(results)
+        return _end(results, sweep)
 
 
 def single(sweep: Sweep, epochs: int | None) -> Sweep:
@@ -104,15 +108,16 @@ def epoch_line(event: Event, max_epochs: int) -> str:
     return f"epoch {event.epoch}/{max_epochs}  {metrics}"
 
 
-def _end(results: Results) -> int:
+def _end(results: Results, file: str) -> int:
     """Say how it ended, and return the exit status."""
     from tuner.cli import words
+    from tuner.cli.copying import command
     from tuner.cli.terminal import complain
 
     (record,) = results.records()
     if record.status != "failed":
-        took = words.duration(record.duration_s)
-        print(f"It works: {words.count(len(record.epochs), 'epoch')} in {took}. Run the sweep: tuner run SWEEP")
+        took = f"{words.count(len(record.epochs), 'epoch')} in {words.duration(record.duration_s)}"
+        print(f"It works: {took}. Run the sweep:\n  {command('run', file)}")
         return 0
     for line in user_frames(_traceback(results, record)):
         complain(line)

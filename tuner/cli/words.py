@@ -10,6 +10,15 @@ from typing import Any
 NOTHING = "-"
 # The order in which a person wants to read them.
 STATES = ("completed", "stopped", "failed", "running", "interrupted", "pending")
+# How they look.
+STYLES = {
+    "completed": "green",
+    "stopped": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "interrupted": "magenta",
+    "pending": "dim",
+}
 
 
 def number(value: float | None) -> str:

@@ -56,9 +56,7 @@ class Asha(Rule):
     def _judge(self, curves: Curves, trial: str, rung: int) -> str | None:
         own = best_until(curves[trial], rung)
         others = [
-            best_until(curve, rung)
-            for other, curve in curves.items()
-            if other != trial and has_reached(curve, rung)
+            best_until(curve, rung) for other, curve in curves.items() if other != trial and has_reached(curve, rung)
         ]
         seen = len(others) + 1
         rank = 1 + sum(value < own for value in others)

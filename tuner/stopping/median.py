@@ -41,8 +41,7 @@ class Median(Rule):
         if len(means) < self.min_trials or best_until(curves[trial], epoch) <= median(means):
             return None
         return (
-            f"median: the best up to epoch {epoch} is worse than the median of {len(means)} other trials' "
-            "running means"
+            f"median: the best up to epoch {epoch} is worse than the median of {len(means)} other trials' running means"
         )
 
 

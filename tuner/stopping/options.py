@@ -46,9 +46,7 @@ def _check_table(registry: Registry, rules: Sequence[str], name: str, table: Any
     problems = []
     if name not in rules:
         remedy = f'Add "{name}" to rules, or remove the table.'
-        problems.append(
-            Problem(key, "options of a rule that is not in rules", f"rules={list(rules)}", remedy)
-        )
+        problems.append(Problem(key, "options of a rule that is not in rules", f"rules={list(rules)}", remedy))
     if not isinstance(table, Mapping):
         return [*problems, Problem(key, "a table of options is needed", repr(table))]
     return problems + _check_options(registry[name], key, table)

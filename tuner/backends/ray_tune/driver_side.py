@@ -51,12 +51,14 @@ class Options:
         cpus: Cores to give a Ray started here.
         gpus: GPUs to give a Ray started here.
         max_concurrent: The most trials at a time.
+        origin: Where a user's trainable file came from, or None.
     """
 
     address: str | None
     cpus: int
     gpus: int
     max_concurrent: int
+    origin: str | None = None
 
 
 def run(driver: Driver, train: Train | str, data: Data | None, options: Options) -> None:
@@ -97,7 +99,7 @@ def _fit(token: int, driver: Driver, train: Train | str, data: Data | None, opti
     resources = driver.sweep.resources
     data_ref = None if data is None else ray.put(data)
     trainable = tune.with_resources(
-        functools.partial(ray_trial, train=train, data_ref=[data_ref]),
+        functools.partial(ray_trial, train=train, origin=options.origin, data_ref=[data_ref]),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial or 0},
     )
     searcher, scheduler = _translation()
@@ -154,11 +156,11 @@ class _Seam:
 
     def settle(self) -> None:
         """Note attempts that Ray ended without telling its scheduler (an actor that could not be reused, say)."""
-        for ray_trial, trial in list(self.ray_trials.items()):
+        for name, trial in list(self.ray_trials.items()):
             if trial.is_finished():
-                del self.ray_trials[ray_trial]
-                self.lost(ray_trial, str(trial.get_error() or ""))
-                del self.attempts[ray_trial]
+                del self.ray_trials[name]
+                self.lost(name, str(trial.get_error() or ""))
+                del self.attempts[name]
 
     def lost(self, ray_trial: str, error: str) -> None:
         """Note an attempt whose worker ended without a word."""
@@ -284,7 +286,8 @@ def _ray_running(options: Options) -> Iterator[Path]:
 def _start_ray(options: Options, scratch: Path) -> None:
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    _hush()
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
     if options.address:
         # A cluster has its own temp dir and its own CPUs.
         ray.init(address=options.address, **quiet)
@@ -297,6 +300,17 @@ def _start_ray(options: Options, scratch: Path) -> None:
         _temp_dir=str(scratch / "ray"),
         **quiet,
     )
+
+
+def _hush() -> None:
+    """Keep Ray's own words off the terminal: what they tell is in the journal, in this project's words.
+
+    log_to_driver=False silences the workers but not the raylet's errors, which a thread of Ray's prints.
+    """
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *args, **kwargs: None
 
 
 def _short_temp_dir() -> str:

@@ -11,7 +11,7 @@ from tuner.errors import StopTrial
 from tuner.trainable import Train
 
 
-def ray_trial(config: dict[str, Any], *, train: Train | str, data_ref: list[Any]) -> None:
+def ray_trial(config: dict[str, Any], *, train: Train | str, origin: str | None, data_ref: list[Any]) -> None:
     """Run one attempt inside a Ray actor; its outcome travels as one last report."""
     import ray
     from ray import tune
@@ -20,7 +20,7 @@ def ray_trial(config: dict[str, Any], *, train: Train | str, data_ref: list[Any]
     if isinstance(train, str):
         from tuner.loading import load_trainable
 
-        train = load_trainable(train)[0]
+        train = load_trainable(train, origin)[0]
     data = None if data_ref[0] is None else ray.get(data_ref[0])
 
     stopped: list[SystemExit] = []

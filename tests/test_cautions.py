@@ -1,0 +1,138 @@
+"""The warnings of a plan: one sentence each, with key, value and remedy; none for a good sweep."""
+
+from __future__ import annotations
+
+import pytest
+
+import tuner
+from tuner.cautions import count, size
+from tuner.plan import make_plan
+
+RATE = {"learning_rate": tuner.LogUniform(1e-3, 0.1, points=3)}
+
+
+def train(config, trial):
+    """A user's own trainable; its module offers no build."""
+
+
+def warned(space=None, cpus=2, gpus=0, **tables):
+    """Return the warnings of a sweep around a user's function."""
+    sweep = tuner.Sweep(trainable=train, metric="loss", mode="min", space=space or RATE, **tables)
+    return make_plan(sweep, cpus, gpus).warnings
+
+
+GOOD = [
+    {},
+    {"search": {"strategy": "random"}},
+    {"search": {"strategy": "grid"}},
+    {"search": {"strategy": "one_at_a_time"}, "defaults": {"learning_rate": 0.01}},
+    {"search": {"strategy": "manual", "points": [{"learning_rate": 0.01}]}},
+    {"search": {"trials": 12, "repeats": 2}},
+    {"stopping": {"rules": ["asha", "median", "plateau"]}, "max_epochs": 20},
+    {"resources": {"max_concurrent": 2, "time_budget_s": 60.0}},
+    {"space": RATE | {"weight_decay": tuner.Uniform(0.0, 1e-3), "lr_min": tuner.Uniform(0.001, 0.09)}},
+    {"space": {"width": tuner.Choice([1, 2, 3])}, "search": {"strategy": "random", "trials": 3}},
+]
+
+
+@pytest.mark.parametrize("tables", GOOD)
+def test_a_good_sweep_has_no_warnings(tables):
+    assert warned(**tables) == ()
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        (
+            {"search": {"strategy": "grid", "trials": 2}},
+            "search.trials: grid of 3 configs, limit 2: a seeded random 2 of them. Raise it",
+        ),
+        (
+            {
+                "search": {
+                    "strategy": "manual",
+                    "trials": 1,
+                    "points": [{"learning_rate": 0.01}, {"learning_rate": 0.1}],
+                }
+            },
+            "search.trials: 2 points, limit 1",
+        ),
+        (
+            {"search": {"trials": 10, "initial_random": 10}},
+            "search.initial_random: the first 10 configs are random or given, and there are only 10, so this is a "
+            "random search. Raise search.trials",
+        ),
+        (
+            {"search": {"trials": 4, "initial_random": 3, "points": [{"learning_rate": 0.01}]}},
+            "this is a random search",
+        ),
+        (
+            {"search": {"trials": 8}, "cpus": 16},
+            "resources.max_concurrent: all 8 trials start at once, so hyperopt learns from none of them. Raise "
+            "search.trials, or set max_concurrent = 2.",
+        ),
+        (
+            {"space": {"width": tuner.Choice([1, 2, 3])}, "search": {"strategy": "random"}},
+            "search.trials: the space has only 3 distinct configs, so that many run, not 20. Lower it",
+        ),
+        (
+            {"space": {"learning_rate": tuner.Uniform(0.001, 0.1)}},
+            "space.learning_rate: on a linear scale, only 9.1 % of the trials get a value from the lowest decade of "
+            "[0.001, 0.1]. Write loguniform = [0.001, 0.1].",
+        ),
+        ({"space": {"lr": tuner.Uniform(0.0001, 1.0)}}, "space.lr: on a linear scale, only 0.09 %"),
+        ({"space": {"weight_decay": tuner.Uniform(1e-6, 1e-2)}}, "space.weight_decay: on a linear scale"),
+        (
+            {"space": {"optimizer": tuner.Choice(["sgd"], when={"sgd": {"head_lr": tuner.Uniform(0.001, 1.0)}})}},
+            "space.optimizer.when.sgd.head_lr: on a linear scale",
+        ),
+        (
+            {"stopping": {"rules": ["asha"], "asha": {"grace_epochs": 1}}},
+            "stopping.asha.grace_epochs: at epoch 1 a network is next to untrained",
+        ),
+        (
+            {"stopping": {"rules": ["median"], "median": {"grace_epochs": 10}}, "max_epochs": 10},
+            "stopping.median: grace_epochs = 10 is not below max_epochs = 10, so it never stops a trial",
+        ),
+        (
+            {"stopping": {"rules": ["plateau"], "plateau": {"patience": 8}}, "max_epochs": 10},
+            "stopping.plateau: grace_epochs + patience = 11 is not below max_epochs = 10",
+        ),
+        (
+            {"resources": {"max_concurrent": 8}},
+            "resources.max_concurrent: 2 trials of 1 CPU fit on 2 CPUs, but got (8). Lower what a trial takes",
+        ),
+        (
+            {"resources": {"max_concurrent": 8, "gpus_per_trial": 0.5}, "gpus": 1},
+            "resources.max_concurrent: 2 trials of 1 CPU and 0.5 GPUs fit on 2 CPUs and 1 GPU, but got (8)",
+        ),
+    ],
+)
+def test_what_may_be_put_right_is_one_sentence_with_key_and_remedy(tables, words):
+    (warning,) = warned(**tables)
+    assert words in warning
+
+
+def test_models_that_do_not_fit_into_memory_are_named():
+    space = {"dense_units": tuner.Choice([64, 10**6]), "dense_layers": 2}
+    sweep = tuner.Sweep(trainable="mlp", data={"name": "digits"}, space=space, search={"strategy": "grid"})
+    (warning,) = make_plan(sweep, 2, 0).warnings
+    assert "resources.max_concurrent: 2 trials of up to 12,0" in warning
+    assert "dense_units=1000000) need more than the" in warning
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(999, "999 bytes"), (1234, "1.23 kB"), (210_400_000, "210 MB"), (7.5e9, "7.5 GB"), (12e12, "12,000 GB")],
+)
+def test_sizes_are_short(number, text):
+    assert size(number) == text
+
+
+def test_counts_have_their_noun():
+    assert [count(1, "trial"), count(1200, "trial"), count(2, "class", "classes"), count(0.5, "GPU")] == [
+        "1 trial",
+        "1,200 trials",
+        "2 classes",
+        "0.5 GPUs",
+    ]
