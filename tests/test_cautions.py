@@ -76,6 +76,11 @@ def test_a_good_sweep_has_no_warnings(tables):
             "search.trials: the space has only 3 distinct configs, so that many run, not 20. Lower it",
         ),
         (
+            # All of a space that is smaller than its random start is run: nothing more to say.
+            {"space": {"width": tuner.Choice([1, 2])}, "search": {"trials": 8}},
+            "search.trials: the space has only 2 distinct configs",
+        ),
+        (
             {"space": {"learning_rate": tuner.Uniform(0.001, 0.1)}},
             "space.learning_rate: on a linear scale, only 9.1 % of the trials get a value from the lowest decade of "
             "[0.001, 0.1]. Write loguniform = [0.001, 0.1].",

@@ -9,7 +9,8 @@ import textwrap
 import pytest
 
 from tuner.errors import UsageError
-from tuner.loading import load_trainable
+from tuner.loading import BUILTINS, load_trainable
+from tuner.spec import code
 
 
 @pytest.fixture
@@ -40,6 +41,10 @@ def refused(reference):
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
+
+
+def test_the_built_ins_are_those_of_a_sweep_file():
+    assert code.BUILTINS == BUILTINS
 
 
 def test_a_built_in_name_is_its_module_s_train():
@@ -158,7 +163,7 @@ def test_a_missing_module_is_told_from_a_missing_import(write):
     assert "there is no module nowhere. Install it, or name its file" in refused("nowhere.at_all:train")
     path = write("mine.py", "import os\nimport not_installed_here\n")
     sentence = refused(f"{path}:train")
-    assert f"{path}, line 2, could not be imported" in sentence
+    assert f"{path}, line 2: importing it must not raise" in sentence
     assert "ModuleNotFoundError: No module named 'not_installed_here'" in sentence
     assert "Install it" in sentence
 
@@ -189,7 +194,7 @@ def test_a_name_that_is_no_function_is_refused(write):
 def test_code_that_raises_is_named_with_file_and_line(write, text, line, words):
     path = write("mine.py", text)
     sentence = refused(f"{path}:train")
-    assert f"{path}, line {line}, could not be imported" in sentence
+    assert f"{path}, line {line}: importing it must not raise" in sentence
     assert words in sentence
     # A file that failed is run again next time, not taken for loaded.
     write("mine.py", "def train(config, trial): ...\n")
@@ -199,4 +204,4 @@ def test_code_that_raises_is_named_with_file_and_line(write, text, line, words):
 def test_an_error_in_a_neighbour_names_the_neighbour(write):
     path = write("mine.py", "import beside\n")
     beside = write("beside.py", "\n\n1 / 0\n")
-    assert f"{beside}, line 3, could not be imported" in refused(f"{path}:train")
+    assert f"{beside}, line 3: importing it must not raise" in refused(f"{path}:train")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import tuner
-from tuner.errors import DataError, ResourceError, SweepError
+from tuner.errors import DataError, ResourceError, SweepError, UsageError
 from tuner.plan import LISTED, fitting, make_plan
 
 RATE = {"learning_rate": tuner.LogUniform(1e-3, 0.1, points=3)}
@@ -171,6 +171,15 @@ def test_missing_data_warns_in_the_plan_and_stops_a_run(tmp_path):
     assert plan.data_problem in plan.warnings
     with pytest.raises(DataError, match="cifar10"):
         plan.check()
+
+
+def test_a_trainable_that_cannot_be_imported_is_told_at_once(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import not_installed\ndef build(config, data): ...\ndef train(config, trial): ...\n"
+    )
+    sweep = tuner.Sweep(trainable=f"{tmp_path}/mine.py:train", metric="loss", mode="min", space=RATE)
+    with pytest.raises(UsageError, match=r"mine.py, line 1: importing it must not raise.*not_installed"):
+        make_plan(sweep, 2, 0)
 
 
 def collapsing(*conv_layers):

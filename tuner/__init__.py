@@ -8,6 +8,8 @@ results.trials, results.epochs, results.best()
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +53,17 @@ _HOMES = {
 
 __all__ = [*_HOMES]
 __version__ = "0.1.0"
+
+
+class _Package(ModuleType):
+    """Keeps `tuner.run` the function: importing the module tuner.run would put the module in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,7 @@ def _search(plan: Plan) -> Iterator[str]:
             "Lower it, or widen the space."
         )
     start = (sweep.search.initial_random or 0) + len(sweep.search.points)
-    if plan.strategy != "hyperopt":
+    if plan.strategy != "hyperopt" or plan.proposals < trials:  # a space that is run whole needs no model
         return
     if plan.proposals <= start:
         yield (

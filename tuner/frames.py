@@ -7,24 +7,28 @@ from typing import Any
 
 import pandas as pd
 
-from tuner.row_files import SUFFIXES, Column, columns, write_rows
+from tuner.row_files import NO_EPOCHS, NO_TRIALS, SUFFIXES, Column, columns, write_rows
 
 __all__ = ["SUFFIXES", "epochs_frame", "trials_frame", "write"]
 
 
 def trials_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the trials frame; whole numbers that may be missing are Int64, times are UTC."""
-    return pd.DataFrame({column.name: _series(column) for column in columns(rows)})
+    return _frame(columns(rows, NO_TRIALS))
 
 
 def epochs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the epochs frame; a metric that a trial did not report is missing, one that is not a number is NaN too."""
-    return trials_frame(rows)
+    return _frame(columns(rows, NO_EPOCHS))
+
+
+def _frame(table: list[Column]) -> pd.DataFrame:
+    return pd.DataFrame({column.name: _series(column) for column in table})
 
 
 def _series(column: Column) -> pd.Series[Any]:
     if column.kind == "time":
-        return pd.to_datetime(pd.Series(column.values), utc=True, format="ISO8601")
+        return pd.to_datetime(pd.Series(column.values), utc=True, format="ISO8601").dt.as_unit("us")
     return pd.Series(column.values, dtype=_dtype(column))
 
 
@@ -51,7 +55,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
     """
     values = [_plain(frame[name]) for name in frame.columns]
     rows = [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*values, strict=True)]
-    write_rows(rows, path)
+    write_rows(rows, path, names=list(map(str, frame.columns)))
 
 
 def _plain(series: pd.Series[Any]) -> list[Any]:

@@ -187,15 +187,15 @@ def _raised(reference: str, error: BaseException) -> UsageError:
     if isinstance(error, SyntaxError) and error.filename:
         what, file, line = error.msg, error.filename, error.lineno
     else:
-        what = " ".join(traceback.format_exception_only(error)[-1].split())
+        what = " ".join(traceback.format_exception_only(error)[0].split())
         file, line = _place(error)
-    rule = f"{file}, line {line}, could not be imported" if file else "could not be imported"
     remedy = ""
     if isinstance(error, ModuleNotFoundError):
         remedy = "Install it, or put it beside the file."
     elif isinstance(error, SystemExit):
         remedy = 'Put what runs as a script under if __name__ == "__main__".'
-    return _error(reference, rule, remedy, what)
+    place = f"{file}, line {line}" if file else f'trainable "{reference}"'
+    return UsageError(Problem("", "importing it must not raise", what, remedy).sentence(place))
 
 
 def _place(error: BaseException) -> tuple[str, int | None]:

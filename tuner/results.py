@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import fcntl
 import functools
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -297,18 +296,3 @@ def _time(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def to_json(rows: Any) -> str:
-    """Return strict JSON: a non-finite number, which JSON has not, becomes null."""
-    return json.dumps(_strict(rows), indent=2, allow_nan=False)
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value

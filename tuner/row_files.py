@@ -6,6 +6,7 @@ a float column; lists, and columns of several kinds, are JSON text where a forma
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuner.errors import UsageError
-from tuner.results import to_json
+from tuner.strict_json import to_json
 
 SUFFIXES = (".csv", ".parquet", ".json")
 Kind = Literal["int", "float", "bool", "text", "time", "json"]
@@ -23,6 +24,9 @@ Rows = Sequence[dict[str, Any]]
 
 _TEXTS = ("trial", "stage", "status", "cause", "error", "worker")
 _TIMES = ("started_at", "reported_at")
+# The columns of a frame that has no rows yet.
+NO_TRIALS = ("trial", "number", "stage", "fold", "repeat", "status", "cause", "error")
+NO_EPOCHS = ("trial", "number", "epoch", "reported_at")
 _COUNTS = ("number", "fold", "repeat", "best_epoch", "epochs", "seed", "attempts", "epoch")
 
 
@@ -40,9 +44,14 @@ class Column:
         return None in self.values or self.name in ("fold", "best_epoch")
 
 
-def columns(rows: Rows) -> list[Column]:
-    """Return the rows' columns; rows must all have the same keys."""
-    return [_column(name, [row[name] for row in rows]) for name in (rows[0] if rows else ())]
+def columns(rows: Rows, names: Sequence[str] = ()) -> list[Column]:
+    """Return the rows' columns.
+
+    Args:
+        rows: All with the same keys.
+        names: The columns where there are no rows.
+    """
+    return [_column(name, [row[name] for row in rows]) for name in (rows[0] if rows else names)]
 
 
 def _column(name: str, raw: list[Any]) -> Column:
@@ -88,30 +97,30 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}, but got ({path.suffix or 'none'}).")
 
 
-def write_rows(rows: Rows, path: Path) -> None:
+def write_rows(rows: Rows, path: Path, names: Sequence[str] = ()) -> None:
     """Write rows as the file's suffix says; beside its place first, then renamed, so that it is never half there.
 
     Args:
         rows: All with the same keys, values as in Results.trial_rows().
         path: Ends in .csv, .parquet or .json; its folder is made where it is missing.
+        names: The columns where there are no rows.
 
     Raises:
         UsageError: Another suffix, or a place that cannot be written.
     """
     check_suffix(path)
-    if not rows and path.suffix == ".parquet":
-        raise UsageError(f"{path}: a Parquet file must have columns, but there are no rows yet. Wait for the first.")
     scratch = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[path.suffix](columns(rows), scratch)
+        _WRITERS[path.suffix](columns(rows, names), scratch)
         scratch.rename(path)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written: {(error.strerror or str(error)).lower()}. Choose another file."
         ) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def _write_csv(table: list[Column], path: Path) -> None:
@@ -134,20 +143,27 @@ def _write_json(table: list[Column], path: Path) -> None:
 
 
 def _write_parquet(table: list[Column], path: Path) -> None:
-    """Write Parquet by way of CSV text: pyarrow's own conversion of Python lists would import pandas."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from pyarrow import csv as arrow_csv
 
     kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "time": pa.timestamp("us", "UTC")}
-    names = [column.name for column in table]
+    types = {column.name: kinds.get(column.kind, pa.large_string()) for column in table}
     lines = [",".join(cells) for cells in zip(*map(_quoted, table), strict=True)]
-    made = arrow_csv.read_csv(
+    made = _arrow_table(lines, types) if lines else pa.schema(types.items()).empty_table()
+    pq.write_table(made.replace_schema_metadata({"pandas": json.dumps(_pandas_metadata(table))}), path)
+
+
+def _arrow_table(lines: list[str], types: dict[str, Any]) -> Any:
+    """Return lines of CSV as a pyarrow table: its own conversion of Python lists would import pandas."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    return arrow_csv.read_csv(
         pa.BufferReader("\n".join([*lines, ""]).encode()),
-        read_options=arrow_csv.ReadOptions(column_names=names),
+        read_options=arrow_csv.ReadOptions(column_names=list(types)),
         parse_options=arrow_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=arrow_csv.ConvertOptions(
-            column_types={column.name: kinds.get(column.kind, pa.large_string()) for column in table},
+            column_types=types,
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
@@ -155,7 +171,6 @@ def _write_parquet(table: list[Column], path: Path) -> None:
             false_values=["False"],
         ),
     )
-    pq.write_table(made.replace_schema_metadata({"pandas": json.dumps(_pandas_metadata(table))}), path)
 
 
 def _quoted(column: Column) -> list[str]:

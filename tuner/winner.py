@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from tuner import checkpoints
 from tuner.history import CheckpointRecord
-from tuner.results import Best, Results, to_json
+from tuner.results import Best, Results
 from tuner.run_folder import write_text
+from tuner.spec.text import table
+from tuner.strict_json import to_json
 
 
 def write_best(results: Results, preprocess: Mapping[str, Any] | None) -> Path | None:
@@ -33,7 +33,7 @@ def write_best(results: Results, preprocess: Mapping[str, Any] | None) -> Path |
     final, scratch = results.folder / "best", results.folder / ".best.writing"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    write_text(scratch / "config.toml", tomli_w.dumps(_plain(best.config)))
+    write_text(scratch / "config.toml", table(best.config))
     write_text(scratch / "metrics.json", to_json(dataclasses.asdict(best)) + "\n")
     if preprocess is not None:
         write_text(scratch / "preprocess.json", to_json(preprocess) + "\n")
@@ -69,7 +69,3 @@ def _write_model(results: Results, best: Best, folder: Path) -> None:
 def _checkpoint(results: Results, best: Best) -> CheckpointRecord | None:
     record = results.history.trials[best.trial]
     return next((kept for kept in record.checkpoints if kept.epoch == best.epoch), None)
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if value is not None}

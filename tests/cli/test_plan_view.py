@@ -46,7 +46,7 @@ def test_domains_are_short(domain, shown):
     assert domain_text(domain) == shown
 
 
-def test_the_facts_of_a_built_in(tmp_path):
+def test_the_facts_of_a_built_in():
     sweep = tuner.Sweep(
         trainable="cnn",
         name="first",

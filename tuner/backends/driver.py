@@ -5,10 +5,12 @@ Everything is committed to the journal before the next thing depends on it. No R
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ class Driver:
         device: "cpu" or "cuda", for every trial.
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
+        hold: Holds signals back while the journal and what is known of it change together.
     """
 
     def __init__(
@@ -57,10 +60,11 @@ class Driver:
         device: str = "cpu",
         on_event: Callable[[Event], None] = lambda event: None,
         reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
+        hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
-        self._on_event, self._reject = on_event, reject
+        self._on_event, self._reject, self._hold = on_event, reject, hold
         self.history = history
         self._sign = 1.0 if sweep.mode == "min" else -1.0
         # [defaults] that the space says nothing of are part of every config.
@@ -68,6 +72,7 @@ class Driver:
         self._fixed = {name: value for name, value in sweep.defaults.items() if name not in varied}
         self._exhausted = False
         self._began = time.monotonic()
+        self._seen: dict[int, Observation] = {}
         # Values to be minimised, in arrival order, as stopping rules read them.
         self._curves: dict[str, dict[int, float]] = {}
         for record in self.history.trials.values():
@@ -291,17 +296,27 @@ class Driver:
         return [self._observe(index, groups[index]) for index in sorted(groups)]
 
     def _observe(self, index: int, records: list[TrialRecord]) -> Observation:
-        config = {name: value for name, value in records[0].config.items() if name not in self._fixed}
-        if any(record.status not in FINISHED for record in records) or len(records) < self.sweep.search.repeats:
-            return Observation(index, config, "pending", None)
+        seen = self._seen.get(index)
+        if seen is None:
+            config = {name: value for name, value in records[0].config.items() if name not in self._fixed}
+            seen = self._seen[index] = Observation(index, config, "pending")
+        if seen.state == "pending" and self._over(records):
+            # What is over never changes: worked out once, and strategies know the config by its identity.
+            seen = self._seen[index] = self._conclude(seen, records)
+        return seen
+
+    def _over(self, records: list[TrialRecord]) -> bool:
+        return len(records) >= self.sweep.search.repeats and all(record.status in FINISHED for record in records)
+
+    def _conclude(self, pending: Observation, records: list[TrialRecord]) -> Observation:
         failed = [record for record in records if record.status == "failed"]
         if any(_teaches(record) for record in failed):
-            return Observation(index, config, "failed", None)
+            return dataclasses.replace(pending, state="failed")
         values = [record.best_value(self.sweep.metric, self.sweep.mode) for record in records]
         known = [self._sign * value for value in values if value is not None]
         if len(failed) == len(records) or not known:
-            return Observation(index, config, "lost" if failed else "failed", None)
-        return Observation(index, config, "done", sum(known) / len(known))
+            return dataclasses.replace(pending, state="lost" if failed else "failed")
+        return dataclasses.replace(pending, state="done", loss=sum(known) / len(known))
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -333,8 +348,11 @@ class Driver:
 
     def _commit(self, *events: Event) -> None:
         assert self.journal is not None, "a driver that only looks commits nothing"
-        for event in self.journal.append(*events):
-            self.history.add(event)
+        with self._hold():
+            committed = self.journal.append(*events)
+            for event in committed:
+                self.history.add(event)
+        for event in committed:
             self._on_event(event)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import errno
-import importlib
+import importlib.util
 import math
 import numbers
 import os
@@ -15,9 +16,12 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
 import numpy as np
@@ -37,6 +41,9 @@ _SHAPE_WORDS = re.compile(
     r"|Expected input batch_size",
 )
 _MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|CUDNN_STATUS_ALLOC_FAILED", re.I)
+# torch.save says this of a full disk, without an errno.
+_DISK_WORDS = re.compile(r"PytorchStreamWriter failed writing")
+_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,8 @@ class WorkerTrial:
     state: dict[str, Any] | None = None
     began: float = field(default_factory=time.monotonic)
     epoch: int = 0
+    stopped: bool = False
+    refused: ConfigError | None = None
 
     def __post_init__(self) -> None:
         self.number, self.seed, self.device = self.job.number, self.job.seed, self.job.device
@@ -153,19 +162,31 @@ class WorkerTrial:
         **metrics: float | None,
     ) -> None:
         """Hand over one epoch; see tuner.trainable.Trial.report."""
+        if self.stopped:
+            raise StopTrial("this trial was ended")
         if self.epoch >= self.max_epochs:
             raise StopTrial(f"the {self.max_epochs} epochs of this trial are done")
-        self.epoch = _next_epoch(epoch, self.epoch)
-        numbers_ = plain_metrics(metrics, self.job.metric)
+        try:
+            report = self._report(_next_epoch(epoch, self.epoch), state, predictions, metrics)
+        except ConfigError as error:
+            self.refused = self.refused or error  # counts also where the trainable swallows it
+            raise
+        self.stopped = self.send(report)
+        self.epoch = report.epoch
+        if self.stopped:
+            raise StopTrial("a stopping rule ended this trial")
+
+    def _report(self, epoch: int, state: dict[str, Any] | None, predictions: Any, metrics: Mapping[str, Any]) -> Report:
+        """Check an epoch, and write what goes to files: the driver's row comes last."""
+        plain = plain_metrics(metrics, self.job.metric)
         run = Path(self.job.run)
         if predictions is not None:
-            checkpoints.save_predictions(run, self.job.trial, self.epoch, predictions)
+            checkpoints.save_predictions(run, self.job.trial, epoch, _plain_predictions(predictions))
         kept = None
-        if state is not None and (self.epoch % self.job.every_epochs == 0 or self.epoch == self.max_epochs):
-            place = checkpoints.Place(self.job.trial, self.epoch, self.job.attempt)
-            kept = checkpoints.commit(run, place, state, numbers_)
-        if self.send(Report(self.epoch, numbers_, kept, time.monotonic() - self.began, worker_name())):
-            raise StopTrial("a stopping rule ended this trial")
+        if state is not None and (epoch % self.job.every_epochs == 0 or epoch == self.max_epochs):
+            place = checkpoints.Place(self.job.trial, epoch, self.job.attempt)
+            kept = checkpoints.commit(run, place, state, plain)
+        return Report(epoch, plain, kept, time.monotonic() - self.began, worker_name())
 
 
 def worker_name() -> str:
@@ -207,16 +228,27 @@ def _plain_number(name: str, value: Any) -> float | None:
         )
     if value is None:
         return None
-    if isinstance(value, bool | np.bool_):
-        return int(value)
-    if isinstance(value, numbers.Integral):
+    if isinstance(value, numbers.Integral | np.bool_) and abs(int(value)) < 2**63:
         return int(value)
     if hasattr(value, "__float__") and not isinstance(value, str):
-        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
             return float(value)
     raise MetricError(
         f"trial.report: {name} must be a number or None, but got ({_short(value)}). Report one number a metric."
     )
+
+
+def _plain_predictions(predictions: Any) -> NDArray[Any]:
+    try:
+        array = np.asarray(predictions)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor that is on a GPU or requires its gradient
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "fiub":  # what npz holds without pickle, and a person can compute with
+        raise ConfigError(
+            f"trial.report: predictions must be one array of numbers, but got ({_short(predictions)}). "
+            "Pass a NumPy array: class probabilities (N, K), or values (N,)."
+        )
+    return array
 
 
 def _short(value: Any) -> str:
@@ -235,34 +267,46 @@ def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: b
         tee: Also show the trainable's output where it would have gone.
 
     Returns:
-        The outcome. KeyboardInterrupt and SystemExit of the process itself pass through.
+        The outcome. KeyboardInterrupt passes through: it ends the process, not the trial.
     """
     trial = WorkerTrial(job, data, send)
-    with _output_to(job.log, tee) as log:
-        try:
-            trial.state = checkpoints.load(Path(job.checkpoint)) if job.checkpoint else None
-            _seed_all(job, train)
-            returned: object = train(dict(job.config), trial)  # type: ignore[func-returns-value]
-        except StopTrial:
-            status = "completed" if trial.epoch >= trial.max_epochs else "stopped"
-            return Outcome(status, elapsed_s=time.monotonic() - trial.began)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            traceback.print_exc(file=log)
-            cause, sentence = classify(error)
-            return Outcome("failed", cause, sentence, time.monotonic() - trial.began)
+    try:
+        with _output_to(job.log, tee) as log:
+            cause, sentence = _train(trial, train, log)
+    except OSError as error:  # the log cannot be written
+        cause, sentence = classify(error)
     elapsed_s = time.monotonic() - trial.began
-    if trial.epoch == 0:
-        got = f"a {type(returned).__name__}" if returned is not None else "nothing"
-        return Outcome(
-            "failed",
-            "config.metric",
-            f"the trainable returned {got} without calling trial.report. "
-            f"Call trial.report(epoch=..., {job.metric}=...) after each epoch.",
-            elapsed_s,
-        )
-    return Outcome("completed", elapsed_s=elapsed_s)
+    return Outcome("failed" if cause else "completed", cause, sentence, elapsed_s)
+
+
+def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, str | None]:
+    """Run the trainable; return the cause and the one line of a failure, or two Nones."""
+    job = trial.job
+    returned: object = None
+    try:
+        trial.state = checkpoints.load(Path(job.checkpoint)) if job.checkpoint else None
+        with _seeded(job):
+            # A copy: what a trainable does to its config stays there.
+            returned = train(copy.deepcopy(job.config), trial)  # type: ignore[func-returns-value]
+    except StopTrial:
+        pass
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        traceback.print_exc(file=log)
+        return classify(error)
+    if trial.refused is not None:
+        return classify(trial.refused)
+    return (None, None) if trial.epoch or trial.stopped else _never_reported(job, returned)
+
+
+def _never_reported(job: Job, returned: object) -> tuple[str, str]:
+    got = f"a {type(returned).__name__}" if returned is not None else "nothing"
+    return (
+        "config.metric",
+        f"the trainable returned {got} without calling trial.report. "
+        f"Call trial.report(epoch=..., {job.metric}=...) after each epoch.",
+    )
 
 
 def classify(error: BaseException) -> tuple[str, str]:
@@ -275,28 +319,58 @@ def classify(error: BaseException) -> tuple[str, str]:
         return "config.shape", sentence
     if isinstance(error, MemoryError) or _MEMORY_WORDS.search(str(error)):
         return "config.out_of_memory", sentence
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO):
+    if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or _DISK_WORDS.search(str(error)):
         return "infrastructure.storage", sentence
     if isinstance(error, RuntimeError | ValueError) and _SHAPE_WORDS.search(str(error)):
         return "config.shape", sentence
     return "config.raised", sentence
 
 
-def _seed_all(job: Job, train: Train) -> None:
-    """Seed Python, NumPy and (where the trainable uses it) torch, and hold torch to the trial's own cores."""
+@contextlib.contextmanager
+def _seeded(job: Job) -> Iterator[None]:
+    """Seed Python, NumPy and torch, and hold torch to the trial's own cores."""
     random.seed(job.seed)
     np.random.seed(job.seed % 2**32)
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(job.threads)
-    if "torch" in sys.modules or _imports_torch(train) or job.checkpoint:
-        torch = importlib.import_module("torch")
-        torch.manual_seed(job.seed)
-        torch.set_num_threads(job.threads)
+    late = _LateTorch(job)
+    if torch := sys.modules.get("torch"):
+        _seed_torch(torch, job)
+    else:
+        sys.meta_path.insert(0, late)
+    try:
+        yield
+    finally:
+        if late in sys.meta_path:
+            sys.meta_path.remove(late)
 
 
-def _imports_torch(train: Train) -> bool:
-    """Return whether the function itself imports torch; importing it here first is what lets it be seeded."""
-    code = getattr(train, "__code__", None)
-    return code is not None and any(name.split(".")[0] == "torch" for name in code.co_names)
+class _LateTorch(MetaPathFinder):
+    """Seeds torch when a trainable imports it: importing it for all would cost those without it 2 s."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_seed(module: ModuleType) -> None:
+                execute(module)
+                _seed_torch(module, self.job)
+
+            spec.loader.exec_module = execute_and_seed  # type: ignore[method-assign]
+        return spec
+
+
+def _seed_torch(torch: ModuleType, job: Job) -> None:
+    torch.manual_seed(job.seed)
+    torch.set_num_threads(job.threads)
 
 
 class _Tee:

@@ -21,7 +21,8 @@ class Column:
         title: Its header.
         cells: One text a row.
         right: Align to the right (numbers).
-        keep: Never left out; the others are left out from the last on.
+        keep: Never left out nor cut.
+        weight: Where there is no room, the lightest column is left out first, of equals the last.
         styles: A rich style a row; empty for none.
     """
 
@@ -29,11 +30,13 @@ class Column:
     cells: Sequence[str]
     right: bool = False
     keep: bool = False
+    weight: int = 0
     styles: Sequence[str] = ()
 
     @property
     def body_width(self) -> int:
-        return min(WIDEST, max(map(cell_len, self.cells), default=0))
+        widest = max(map(cell_len, self.cells), default=0)
+        return widest if self.keep else min(WIDEST, widest)
 
     def header(self, stacked: bool) -> list[str]:
         """Return the title's lines: one, or stacked at its underscores to be no wider than it must."""
@@ -67,16 +70,15 @@ class Layout:
 def lay_out(columns: Sequence[Column], width: int) -> Layout:
     """Return the columns as lines of at most `width` cells.
 
-    Headers are stacked where that is what makes all of them fit; then columns are left out, from the last
-    one on, save those that must be kept.
+    Headers are stacked where that is what makes all of them fit; then the lightest columns are left out.
     """
     if _total(columns, stacked=False) <= width:
         return Layout(_lines(columns, stacked=False), [])
     chosen = list(columns)
     left_out: list[str] = []
     while _total(chosen, stacked=True) > width and not all(column.keep for column in chosen):
-        last = max(index for index, column in enumerate(chosen) if not column.keep)
-        left_out.insert(0, chosen.pop(last).title)
+        lightest = min((column.weight, -index) for index, column in enumerate(chosen) if not column.keep)
+        left_out.append(chosen.pop(-lightest[1]).title)
     return Layout(_lines(chosen, stacked=_total(chosen, stacked=False) > width), left_out)
 
 

@@ -33,7 +33,13 @@ def program() -> list[str]:
 def path_text(path: Path) -> str:
     """Return a path as a person would type it here: relative where it is below the working directory."""
     absolute = path.absolute()
-    for here in (Path.cwd(), Path(os.environ.get("PWD") or ".").absolute()):
+    for here in (Path.cwd(), _as_entered()):
         if absolute.is_relative_to(here):
             return str(absolute.relative_to(here))
     return str(absolute)
+
+
+def _as_entered() -> Path:
+    """Return the working directory by the name that the shell has for it, which a symbolic link may be part of."""
+    entered = Path(os.environ.get("PWD", ""))
+    return entered if entered.is_absolute() and entered.is_dir() and entered.samefile(".") else Path.cwd()

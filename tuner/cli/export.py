@@ -25,7 +25,7 @@ def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> in
     from tuner.cli.words import count
     from tuner.errors import UsageError
     from tuner.results import load
-    from tuner.row_files import check_suffix, write_rows
+    from tuner.row_files import NO_EPOCHS, NO_TRIALS, check_suffix, write_rows
 
     files = [path for path in (trials, epochs) if path is not None]
     if not files:
@@ -35,10 +35,10 @@ def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> in
     results = load(run)
     if trials is not None:
         rows = results.trial_rows()
-        write_rows(rows, trials)
+        write_rows(rows, trials, NO_TRIALS)
         print(f"{trials}: {count(len(rows), 'trial')}")
     if epochs is not None:
         rows = results.epoch_rows()
-        write_rows(rows, epochs)
+        write_rows(rows, epochs, NO_EPOCHS)
         print(f"{epochs}: {count(len(rows), 'epoch')}")
     return 0

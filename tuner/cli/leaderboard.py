@@ -109,7 +109,9 @@ def _columns(results: Results, records: Sequence[TrialRecord], varied: Sequence[
     if repeats:
         columns.insert(3, Column("mean", _means(results, records), right=True, keep=True))
     columns += [_parameter(name, records) for name in varied]
-    columns.append(Column("time", [words.duration(r.duration_s) if r.duration_s else "-" for r in records], right=True))
+    columns.append(
+        Column("time", [words.duration(r.duration_s) if r.duration_s else "-" for r in records], right=True, weight=-1)
+    )
     return columns
 
 
@@ -131,7 +133,9 @@ def _means(results: Results, records: Sequence[TrialRecord]) -> list[str]:
 def _parameter(name: str, records: Sequence[TrialRecord]) -> Column:
     values = [record.config.get(name) for record in records]
     numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in values if item is not None)
-    return Column(name, [words.value(item) for item in values], right=numbers)
+    cells = [words.value(item) for item in values]
+    # What took many values is what a person cannot recall, such as the learning rate.
+    return Column(name, cells, right=numbers, weight=len(set(cells)))
 
 
 def _failures(records: Sequence[TrialRecord], width: int) -> Iterator[Text]:

@@ -151,5 +151,7 @@ def _beside(shown: list[tuple[Any, str]], width: int) -> Iterator[Text]:
     indent = max((len(name) for name, _ in shown), default=0) + 2
     for name, text in shown:
         lines = [line for part in text.splitlines() for line in textwrap.wrap(part, max(30, width - indent))]
-        yield Text.assemble((f"{name:<{indent}}", "bold"), lines[0] if lines else "")
+        first = Text.assemble((f"{name:<{indent}}", "bold"), lines[0] if lines else "")
+        first.rstrip()
+        yield first
         yield from (Text(" " * indent + line) for line in lines[1:])

@@ -78,7 +78,7 @@ def _columns(rows: list[dict[str, Any]], now: float) -> list[Column]:
     from tuner.cli.columns import Column
 
     best = [f"{row['metric']} {words.number(row['best'])}" if row["best"] is not None else "-" for row in rows]
-    ages = [f"{words.duration(now - row['started'])} ago" if row["started"] else "-" for row in rows]
+    ages = [words.age(now - row["started"]) if row["started"] else "-" for row in rows]
     styles = [words.STYLES.get(row["status"], "red") for row in rows]
     failed = [row["trials"].get("failed", 0) for row in rows]
     return [

@@ -58,7 +58,14 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command line on sys.argv and exit with its status."""
-    sys.exit(run_command(sys.argv[1:]))
+    status = run_command(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        from tuner.cli.terminal import mute
+
+        mute(sys.stdout)
+    sys.exit(status)
 
 
 def run_command(arguments: Sequence[str]) -> int:

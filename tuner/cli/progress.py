@@ -15,8 +15,9 @@ from tuner import journal
 from tuner.cli import words
 from tuner.cli.copying import path_text
 from tuner.cli.standing import Goal, Running, Snapshot, Standing
+from tuner.cli.terminal import console, mute
 from tuner.history import FINISHED, Event, TrialRecord, fold
-from tuner.space import Fixed
+from tuner.space import Fixed, Numeric
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -51,8 +52,6 @@ def make_display(quiet: bool, *, inline: bool = False) -> Display:
     """
     if quiet:
         return Silence()
-    from tuner.cli.terminal import console
-
     terminal = console()
     return Live(terminal) if terminal.is_terminal and not terminal.is_dumb_terminal else Lines(terminal, inline)
 
@@ -94,9 +93,10 @@ class Lines:
         pass
 
     def _print(self, line: str) -> None:
-        # Whoever read this may be gone (`| head`, a closed session): that must not end a sweep.
-        with contextlib.suppress(OSError, ValueError):
+        try:
             print(line, file=self._file, flush=True)
+        except (OSError, ValueError):  # a reader that is gone must not end a sweep
+            mute(self._file)
 
 
 class Live:
@@ -124,7 +124,10 @@ class Live:
             self._standing.add(event)
 
     def close(self) -> None:
-        self._live.stop()
+        try:
+            self._live.stop()
+        except OSError:  # the terminal is gone
+            mute(self._terminal.file)
 
     def _draw(self) -> RenderableType:
         if self._standing is None:
@@ -156,7 +159,9 @@ def closing(display: Display) -> Iterator[None]:
 def standing(plan: Plan, folder: Path) -> Standing:
     """Return how the sweep stands before this session's first trial."""
     sweep = plan.sweep
-    varied = frozenset(leaf.name for leaf in sweep.space.leaves() if not isinstance(leaf.domain, Fixed))
+    # Numbers first: a line may be cut at the terminal's edge, and the learning rate says more than a choice.
+    leaves = sorted(sweep.space.leaves(), key=lambda leaf: not isinstance(leaf.domain, Numeric))
+    varied = tuple(dict.fromkeys(leaf.name for leaf in leaves if not isinstance(leaf.domain, Fixed)))
     goal = Goal(
         name=folder.name,
         metric=sweep.metric,

@@ -51,18 +51,11 @@ def resume(
 
 def _nothing_to_add(results: Results, trials: int | None, extra: list[str]) -> bool:
     """Return whether every trial that the sweep asks for is over; asks neither for data nor for Ray."""
-    from tuner.history import FINISHED
+    from tuner.run import nothing_left
     from tuner.spec import load_sweep
-    from tuner.strategies import make_strategy
 
-    records = results.records()
-    if not records or any(record.status not in FINISHED for record in records):
-        return False
     more = [*extra, *([f"search.trials={trials}"] if trials else [])]
-    sweep = load_sweep(results.folder / "sweep.toml", more)
-    total = make_strategy(sweep).total
-    configs = min(sweep.search.trials, sweep.search.trials if total is None else total)
-    return len(records) >= configs * sweep.search.repeats
+    return nothing_left(load_sweep(results.folder / "sweep.toml", more), results.history)
 
 
 def _already_finished(results: Results, *, quiet: bool, strict: bool) -> int:

@@ -23,7 +23,7 @@ class Goal:
         mode: "max" or "min".
         trials: How many trials there will be.
         max_epochs: The most epochs a trial may train.
-        varied: Names of the parameters that the space varies.
+        varied: Names of the parameters that the space varies, in the order in which they are shown.
         budget_s: Seconds after which no new trial starts, or None.
     """
 
@@ -32,12 +32,12 @@ class Goal:
     mode: str
     trials: int
     max_epochs: int
-    varied: frozenset[str] = frozenset()
+    varied: tuple[str, ...] = ()
     budget_s: float | None = None
 
     def short(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of a config that the space varies."""
-        return {name: item for name, item in config.items() if name in self.varied} or dict(config)
+        return {name: config[name] for name in self.varied if name in config} or dict(config)
 
 
 @dataclass(frozen=True)

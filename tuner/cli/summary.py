@@ -95,16 +95,30 @@ def config_table(
 
 
 def fixed_names(results: Results) -> frozenset[str]:
-    """Return the parameters that a run's space fixes to one value."""
+    """Return the parameters that have one value by the sweep's own word: fixed in [space], or set in [defaults]."""
     space = results.sweep.get("space", {})
-    return frozenset(name for name, domain in space.items() if not isinstance(domain, Mapping))
+    searched = frozenset(_searched(space))
+    return frozenset({**results.sweep.get("defaults", {}), **space}) - searched if searched else frozenset()
+
+
+def _searched(space: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names that a space varies, those of its branches included."""
+    for name, domain in space.items():
+        if isinstance(domain, Mapping):
+            yield name
+            for branch in domain.get("when", {}).values():
+                yield from _searched(branch)
 
 
 def baseline_entry(results: Results, baseline: Mapping[str, Any]) -> Ranked | None:
-    """Return the place of the config that has the baseline's values, or None where it did not run to an end."""
+    """Return the place of the config that has the baseline's values, or None where it did not run to an end.
+
+    What the space fixes is the same in every trial, so it does not count.
+    """
+    fixed = fixed_names(results)
     for entry in ranking(results.records(), results.metric, results.mode):
-        config = entry.trial.config
-        if config and all(name in baseline and _equal(item, baseline[name]) for name, item in config.items()):
+        searched = {name: item for name, item in entry.trial.config.items() if name not in fixed}
+        if searched and all(name in baseline and _equal(item, baseline[name]) for name, item in searched.items()):
             return entry
     return None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any
 
-from tuner.results import to_json
+from tuner.strict_json import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,7 +21,19 @@ def console(file: IO[str] | None = None) -> Console:
     """
     from rich.console import Console
 
-    return Console(file=file or sys.stdout, highlight=False, emoji=False, markup=False)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            mute(self.file)
+
+    return Terminal(file=file or sys.stdout, highlight=False, emoji=False, markup=False)
+
+
+def mute(file: IO[str]) -> None:
+    """Send what is still to come nowhere: whoever read the file is gone (`| head`, a closed session)."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
 
 
 def show(terminal: Console, lines: Iterable[RenderableType]) -> None:
@@ -30,7 +44,10 @@ def show(terminal: Console, lines: Iterable[RenderableType]) -> None:
 
 def show_json(rows: Any) -> None:
     """Print strict JSON and nothing else."""
-    sys.stdout.write(f"{to_json(rows)}\n")
+    try:
+        print(to_json(rows), flush=True)
+    except BrokenPipeError:
+        mute(sys.stdout)
 
 
 def complain(text: str, kind: str = "") -> None:

@@ -58,8 +58,8 @@ def config_line(config: Mapping[str, Any]) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Return a rate with two significant digits or whole: 0.031, 1.5, 120."""
-    return f"{per_second:.0f}" if per_second >= 10 else f"{per_second:.2g}"
+    """Return a rate with two significant digits or whole: 0.031, 1.0, 120."""
+    return f"{per_second:.0f}" if per_second >= 9.95 else f"{per_second:#.2g}"
 
 
 def duration(seconds: float) -> str:
@@ -73,6 +73,14 @@ def duration(seconds: float) -> str:
             few = rest // small_size
             return f"{big} {unit} {few} {small}" if few else f"{big} {unit}"
     return f"{whole} s"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something was, in one unit: 52 s ago, 3 min ago, 2 h ago, 12 d ago."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"
 
 
 def count(amount: int, noun: str) -> str:

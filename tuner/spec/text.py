@@ -51,6 +51,11 @@ def document(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def table(values: Mapping[str, Any]) -> str:
+    """Return one table's keys as TOML lines without a header: a config as a file; missing values are left out."""
+    return "".join(f"{toml_key(name)} = {inline(value)}\n" for name, value in values.items() if value is not None)
+
+
 def _lines(key: str, value: Any) -> Iterator[str]:
     """Yield the lines of one key: one, but for a choice with branches, which has one a parameter."""
     if not isinstance(value, Mapping) or "when" not in value:

@@ -1,0 +1,51 @@
+import json
+import tomllib
+
+import pytest
+from made_runs import Made, failed, make_run
+
+from tuner.cli.main import run_command
+
+CONFIG = {"learning_rate": 0.012345678, "layers": [32, 64], "optimizer": "sgd", "epochs": 10}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trials = [Made({**CONFIG, "optimizer": "adam"}, [0.1, 0.2]), Made(CONFIG, [0.5, 0.9, 0.7]), failed(CONFIG)]
+    space = {"learning_rate": {"loguniform": [1e-4, 1.0]}, "optimizer": {"choice": ["sgd", "adam"]}, "epochs": 10}
+    folder = make_run(tmp_path / "runs/one", trials, space=space)
+    (folder / "best").mkdir()
+    (folder / "best/config.toml").write_text("")
+    return folder
+
+
+def test_the_best_config_is_shown_with_its_metrics(run, capsys):
+    assert run_command(["best", "one"]) == 0
+    out = capsys.readouterr().out
+    assert "one: the best config is t0002's (best of 2, so optimistic)" in out
+    assert "val_accuracy 0.9000  (epoch 2 of at most 10)" in out
+    assert "  learning_rate  0.01235\n" in out
+    # What was not searched comes last, and says so.
+    assert "  epochs         10        fixed\n" in out
+    assert "  train_loss    0.5000\n" in out
+    assert "Its files: runs/one/best (config.toml)" in out
+
+
+def test_toml_is_exact_and_can_be_pasted(run, capsys):
+    run_command(["best", "one", "--toml"])
+    assert tomllib.loads(capsys.readouterr().out) == CONFIG
+
+
+def test_json(run, capsys):
+    run_command(["best", "one", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["config"] == CONFIG
+    assert (told["trial"], told["value"], told["epoch"], told["of"]) == ("t0002", 0.9, 2, 2)
+
+
+def test_without_a_ranked_trial_there_is_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs/bad", [failed(CONFIG)], finished="failed")
+    assert run_command(["best", "bad"]) == 2
+    assert "there is no best config" in capsys.readouterr().err
