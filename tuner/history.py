@@ -105,17 +105,29 @@ class TrialRecord:
 
 @dataclass
 class History:
-    """All trials of a sweep in the order of their numbers, and what the journal says of the whole."""
+    """All trials of a sweep in the order of their numbers, and what the journal says of the whole.
+
+    Args:
+        trials: Name -> record.
+        sweep_toml: The frozen sweep.
+        started_at: When it was frozen.
+        last_at: When the last row was committed.
+        finished: How the newest session said that it ended; None where it is at work, or was killed.
+        notes: Every note's body.
+    """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     sweep_toml: str = ""
     started_at: float | None = None
     last_at: float | None = None
+    finished: str | None = None
     notes: list[Mapping[str, Any]] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Fold one more event in."""
         self.last_at = event.at
+        if event.kind in _OF_AN_ATTEMPT and event.attempt < self.trials[event.trial].attempts:
+            return  # of a stale attempt
         handler = _HANDLERS.get(event.kind)
         if handler:
             handler(self, event)
@@ -134,8 +146,13 @@ def _sweep(history: History, event: Event) -> None:
     history.started_at = event.at
 
 
+def _session(history: History, event: Event) -> None:
+    history.finished = None
+
+
 def _note(history: History, event: Event) -> None:
     history.notes.append(event.body)
+    history.finished = event.body.get("finished", history.finished)
 
 
 def _suggestion(history: History, event: Event) -> None:
@@ -177,8 +194,12 @@ def _end(history: History, event: Event) -> None:
         record.infrastructure_failures += 1
 
 
+# What these say does not count once a newer attempt has begun.
+_OF_AN_ATTEMPT = ("epoch", "checkpoint", "end")
+
 _HANDLERS = {
     "sweep": _sweep,
+    "session": _session,
     "suggestion": _suggestion,
     "attempt": _attempt,
     "epoch": _epoch,
@@ -213,7 +234,8 @@ def ranking(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[Ranke
             groups.setdefault(record.proposal, []).append((value, record))
     ranked = [
         Ranked(
-            value=sum(value for value, _ in group) / len(group),
+            # In the order of their size, so that equal repeats give equal means, in whatever order they came.
+            value=sum(sorted(value for value, _ in group)) / len(group),
             trial=min(group, key=lambda pair: (sign * pair[0], pair[1].number))[1],
             repeats=len(group),
         )

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from tuner.errors import RunError
-from tuner.history import Event
+from tuner.history import Event, History, fold
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class Journal:
                 raise _unusable(path, error) from error
             raise
         self._mark = os.open(path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT, 0o644)
-        self._next_seq: int | None = None
+        self._next_seq: int | None = 1 + _last_seq(self._connection)
 
     def append(self, *events: Event) -> list[Event]:
         """Commit the events in one transaction, in order; they are durable when it returns.
@@ -149,16 +149,20 @@ class Journal:
 
         Raises:
             RunError: The disk is full, or the file cannot be written; nothing was committed.
-            sqlite3.IntegrityError: A row of that kind exists, or the row it hangs on does not; nothing was committed.
+            sqlite3.IntegrityError: A row of that kind exists, the row it hangs on does not, or somebody else
+                has appended; nothing was committed.
         """
         first = self._next_seq or 1 + _last_seq(self._connection)
-        # Whatever stops this, also a signal just after the commit: the next append looks where the file ends.
+        # A signal may come just after the commit: unless it is known what was committed, the next append looks.
         self._next_seq = None
         try:
             with self._connection:  # one transaction: all or nothing
                 self._connection.execute("BEGIN IMMEDIATE")
                 done = [self._insert(event, seq) for seq, event in enumerate(events, start=first)]
-        except sqlite3.OperationalError as error:
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            self._next_seq = first
+            raise
+        except sqlite3.DatabaseError as error:
             raise _unusable(self.path, error) from error
         self._write_mark(first + len(done) - 1)
         self._next_seq = first + len(done)
@@ -204,39 +208,44 @@ class Journal:
         os.close(self._mark)
 
 
-def read(path: Path, consume: Callable[[Iterator[Event]], T]) -> T:
-    """Hand every committed event of a journal to `consume`, also while its driver writes; changes nothing.
+def read(path: Path) -> list[Event]:
+    """Return every committed event of a journal, also while its driver writes; changes nothing.
 
     Args:
         path: The journal file.
-        consume: `fold` for the history, `list` for the events themselves. It must take all of them.
-
-    Returns:
-        What `consume` returned.
 
     Raises:
         RunError: No journal there, a damaged one, or one that lost committed rows.
     """
+    return _read_into(list, path)
+
+
+def read_history(path: Path) -> History:
+    """Return what read() returns, folded; in less time and memory, since no event outlives its folding."""
+    return _read_into(fold, path)
+
+
+def _read_into(consume: Callable[[Iterator[Event]], T], path: Path) -> T:
     if not path.is_file():
         raise RunError(f"{path}: a run folder has a journal here, but there is none. `tuner ls` lists the runs.")
     if not _has_log(path):  # no driver is at it, so it can be read without leaving SQLite's own files beside it
         try:
-            return _read(path, "immutable=1", consume)
+            return _read_as("immutable=1", consume, path)
         except RunError:
             if not _has_log(path):  # else one has begun in the meantime
                 raise
-    return _read(path, "mode=ro", consume)
+    return _read_as("mode=ro", consume, path)
 
 
 def _has_log(path: Path) -> bool:
     return path.with_name(f"{path.name}-wal").exists()
 
 
-def _read(path: Path, how: str, consume: Callable[[Iterator[Event]], T]) -> T:
+def _read_as(mode: str, consume: Callable[[Iterator[Event]], T], path: Path) -> T:
     mark = _mark(path)  # before the rows, which its driver may be adding to
     try:
         with contextlib.closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True, timeout=10)
+            sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, timeout=10)
         ) as connection:
             connection.execute("BEGIN")  # one snapshot
             _check_version(connection, path)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import journal
 from tuner.errors import RunError, TunerError, nearest
-from tuner.history import FINISHED, History, TrialRecord, fold, ranking
+from tuner.history import FINISHED, History, TrialRecord, ranking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,10 +198,11 @@ def load(run: str | os.PathLike[str]) -> Results:
         RunError: There is no such run, or its journal is damaged.
     """
     folder = find_run(run)
-    history = fold(journal.read(folder / journal.FILE_NAME))
+    driven = is_driven(folder)  # first: a driver that ends in between has said so in the journal
+    history = journal.read_history(folder / journal.FILE_NAME)
     if not history.sweep_toml:
         raise RunError(f"{folder}: the journal holds no sweep yet. Wait a moment, or start it again with `tuner run`.")
-    return from_history(folder, history, is_driven(folder))
+    return from_history(folder, history, driven)
 
 
 def from_history(folder: Path, history: History, running: bool) -> Results:
@@ -220,7 +221,7 @@ def from_history(folder: Path, history: History, running: bool) -> Results:
         metric=head["metric"],
         mode=head["mode"],
         max_epochs=head["max_epochs"],
-        status="running" if running else _ended_status(history),
+        status="running" if running else history.finished or "interrupted",
         sweep=sweep,
     )
 
@@ -263,21 +264,15 @@ def is_driven(folder: Path) -> bool:
     with lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return True
         return False
 
 
 def _changed_at(folder: Path) -> float:
-    files = (folder / journal.FILE_NAME, folder / f"{journal.FILE_NAME}-wal")
-    return max(path.stat().st_mtime for path in files if path.exists())
-
-
-def _ended_status(history: History) -> str:
-    for note in reversed(history.notes):
-        if "finished" in note:
-            return str(note["finished"])
-    return "interrupted"
+    """Return when the driver last committed: the mark is written after each commit, and by nothing else."""
+    mark = folder / journal.MARK_NAME
+    return (mark if mark.exists() else folder / journal.FILE_NAME).stat().st_mtime
 
 
 def _is_lost(record: TrialRecord) -> bool:

@@ -79,7 +79,8 @@ def run(
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
     plan = _checked_plan(sweep, address)
     data = _load_data(sweep)
-    folder = make_run_folder(Path(storage), name or sweep.name, exact=name is not None)
+    # Absolute, since workers need not share this process's working directory.
+    folder = make_run_folder(Path(storage).absolute(), name or sweep.name, exact=name is not None)
     with lock(folder):
         frozen, row = _freeze(plan.sweep, folder)
         with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
@@ -115,7 +116,7 @@ def resume(
     Raises:
         TunerError: As in run(); RunError where another driver is at it.
     """
-    folder = find_run(run)
+    folder = find_run(run).absolute()
     with lock(folder):
         extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
         sweep = load_sweep(folder / "sweep.toml", extra, trainable=trainable)

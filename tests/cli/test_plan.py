@@ -16,6 +16,9 @@ def test_json_is_pure(project, capsys):
     assert told["sweep"]["search"]["trials"] == 4
 
 
-def test_a_plan_that_cannot_run_here_says_so_with_exit_2(project, capsys):
-    assert run_command(["plan", "mine.toml", "--set", "resources.cpus_per_trial=4000"]) == 2
+def test_a_plan_that_cannot_run_here_is_shown_with_a_warning(project, capsys):
+    # It may be meant for another machine: `run` is what refuses it.
+    assert run_command(["plan", "mine.toml", "--set", "resources.cpus_per_trial=4000"]) == 0
+    assert "warning: resources.cpus_per_trial: at most " in capsys.readouterr().out
+    assert run_command(["run", "mine.toml", "--backend", "inline", "--set", "resources.cpus_per_trial=4000"]) == 2
     assert capsys.readouterr().err.startswith("resources.cpus_per_trial: at most ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,11 +40,10 @@ def best(run: Run, json: Json = False, toml: Toml = False) -> int:
 
 
 def _toml(name: str, found: Best) -> str:
-    import tomli_w
+    from tuner.spec.text import table
 
-    config: dict[str, Any] = {key: item for key, item in found.config.items() if item is not None}
     head = f"# {name}, {found.trial}: {found.metric} {found.value!r} at epoch {found.epoch}"
-    return f"{head}\n{tomli_w.dumps(config)}"
+    return f"{head}\n{table(found.config)}"
 
 
 def _lines(results: Results, found: Best) -> Iterator[Text]:

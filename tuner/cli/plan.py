@@ -22,5 +22,4 @@ def plan(sweep: SweepFile, set_: Set = None, json: Json = False) -> int:
         from tuner.cli.terminal import console
 
         console().print(render(made))
-    made.check()  # what would stop the run is an error here, too
     return 0

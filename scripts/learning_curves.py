@@ -1,0 +1,102 @@
+"""Draw the learning curves of a run: every trial faint and the best in colour; then train against val of the best.
+
+Example: python scripts/learning_curves.py latest
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+import tuner
+
+FAINT = {"color": "0.55", "alpha": 0.5, "linewidth": 0.8, "marker": ".", "markersize": 2}
+BEST = {"color": "tab:red", "linewidth": 1.8, "marker": ".", "zorder": 3}
+TRAIN = {"color": "tab:blue", "linewidth": 1.8, "marker": ".", "linestyle": "--"}
+
+
+def draw(results: tuner.Results, metric: str) -> Figure:
+    """Return the figure.
+
+    Args:
+        results: A run with a best trial.
+        metric: A column of results.epochs.
+    """
+    best = results.best()
+    figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    curves = results.epochs.dropna(subset=[metric])
+    own = curves[curves["trial"] == best.trial]
+    others = [curve for trial, curve in curves.groupby("trial") if trial != best.trial]
+    for number, curve in enumerate(others):
+        left.plot(curve["epoch"], curve[metric], label="_" if number else f"{len(others)} other trials", **FAINT)
+    left.plot(own["epoch"], own[metric], label=f"best ({best.trial})", **BEST)
+    dress(left, f"{results.name}: {metric} of every trial", metric, curves[metric], own[metric])
+
+    train = metric.replace("val_", "train_", 1)
+    both = own[metric]
+    if train != metric and train in own:
+        right.plot(own["epoch"], own[train], label=train, **TRAIN)
+        both = pd.concat([own[metric], own[train]])
+    right.plot(own["epoch"], own[metric], label=metric, **BEST)
+    right.axvline(best.epoch, color="0.7", linewidth=0.8, zorder=0, label=f"best epoch ({best.epoch})")
+    dress(right, f"{best.trial}: train against val", metric.removeprefix("val_"), both, both)
+    return figure
+
+
+def dress(axes: Axes, title: str, unit: str, values: pd.Series[float], always: pd.Series[float]) -> None:
+    """Give axes their title, labels, legend and a scale that a few diverged trials do not squash."""
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(unit)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylim(*limits(values.to_numpy(dtype=float), always.to_numpy(dtype=float)))
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, loc="best")
+
+
+def limits(values: np.ndarray, always: np.ndarray) -> tuple[float, float]:
+    """Return an axis that shows all of `always`, and of `values` what is no far outlier (Tukey's outer fences)."""
+    finite, always = values[np.isfinite(values)], always[np.isfinite(always)]
+    first, third = np.quantile(finite, [0.25, 0.75])
+    fence = 3 * (third - first)
+    low = min(finite[finite >= first - fence].min(), always.min())
+    high = max(finite[finite <= third + fence].max(), always.max())
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - margin, high + margin
+
+
+def main() -> int:
+    """Read the arguments, write the figure, print where it is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("run", metavar="RUN", help="a run folder, a name in ./runs, or latest")
+    parser.add_argument("--metric", help="a column of results.epochs (default: the sweep's metric)")
+    parser.add_argument("--out", metavar="PNG", type=Path, help="default: figures/learning_curves.png in the run folder")
+    arguments = parser.parse_args()
+    try:
+        results = tuner.load(arguments.run)
+        results.best()
+    except tuner.TunerError as error:
+        print(error, file=sys.stderr)
+        return 2
+    metric = arguments.metric or results.metric
+    metrics = [name for name in results.epochs if name not in ("trial", "number", "epoch", "reported_at")]
+    if metric not in metrics:
+        print(f"{results.name}: there is no metric {metric}. Valid: {', '.join(metrics)}.", file=sys.stderr)
+        return 2
+    path = arguments.out or results.folder / "figures" / "learning_curves.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(results, metric).savefig(path)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
