@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 import tuner
 
-FAINT = {"color": "0.55", "alpha": 0.5, "linewidth": 0.8, "marker": ".", "markersize": 2}
+FAINT = {"color": "0.55", "alpha": 0.5, "linewidth": 0.8, "marker": ".", "markersize": 4}
 BEST = {"color": "tab:red", "linewidth": 1.8, "marker": ".", "zorder": 3}
 TRAIN = {"color": "tab:blue", "linewidth": 1.8, "marker": ".", "linestyle": "--"}
 
@@ -31,46 +31,51 @@ def draw(results: tuner.Results, metric: str) -> Figure:
     """
     best = results.best()
     figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
+    figure.suptitle(results.name, fontsize=11)
     left, right = figure.subplots(1, 2)
-    curves = results.epochs.dropna(subset=[metric])
+    curves = results.epochs[np.isfinite(results.epochs[metric])]
     own = curves[curves["trial"] == best.trial]
     others = [curve for trial, curve in curves.groupby("trial") if trial != best.trial]
     for number, curve in enumerate(others):
         left.plot(curve["epoch"], curve[metric], label="_" if number else f"{len(others)} other trials", **FAINT)
     left.plot(own["epoch"], own[metric], label=f"best ({best.trial})", **BEST)
-    dress(left, f"{results.name}: {metric} of every trial", metric, curves[metric], own[metric])
+    dress(left, f"{metric} of every trial", metric)
+    left.set_yscale(scale(curves[metric]))
 
-    train = metric.replace("val_", "train_", 1)
-    both = own[metric]
-    if train != metric and train in own:
+    val, train = pair(metric, own)
+    if train:
         right.plot(own["epoch"], own[train], label=train, **TRAIN)
-        both = pd.concat([own[metric], own[train]])
-    right.plot(own["epoch"], own[metric], label=metric, **BEST)
+    right.plot(own["epoch"], own[val], label=val, **BEST)
     right.axvline(best.epoch, color="0.7", linewidth=0.8, zorder=0, label=f"best epoch ({best.epoch})")
-    dress(right, f"{best.trial}: train against val", metric.removeprefix("val_"), both, both)
+    dress(right, f"{best.trial}: {'train against val' if train else val}", val.removeprefix("val_"))
     return figure
 
 
-def dress(axes: Axes, title: str, unit: str, values: pd.Series[float], always: pd.Series[float]) -> None:
-    """Give axes their title, labels, legend and a scale that a few diverged trials do not squash."""
+def pair(metric: str, epochs: pd.DataFrame) -> tuple[str, str | None]:
+    """Return a metric on val and on train: the one asked for, else the loss; None where there is no train."""
+    for val in (metric, "val_loss"):
+        train = val.replace("val_", "train_", 1)
+        if val in epochs and train in epochs and train != val:
+            return val, train
+    return metric, None
+
+
+def dress(axes: Axes, title: str, unit: str) -> None:
+    """Give axes their title, labels, whole epochs, and legend."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("epoch")
     axes.set_ylabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_ylim(*limits(values.to_numpy(dtype=float), always.to_numpy(dtype=float)))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="best")
 
 
-def limits(values: np.ndarray, always: np.ndarray) -> tuple[float, float]:
-    """Return an axis that shows all of `always`, and of `values` what is no far outlier (Tukey's outer fences)."""
-    finite, always = values[np.isfinite(values)], always[np.isfinite(always)]
-    first, third = np.quantile(finite, [0.25, 0.75])
-    fence = 3 * (third - first)
-    low = min(finite[finite >= first - fence].min(), always.min())
-    high = max(finite[finite <= third + fence].max(), always.max())
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
-    return low - margin, high + margin
+def scale(values: pd.Series[float]) -> str:
+    """Return an axis's scale: a logarithmic one where a diverged trial would squash the others to a line."""
+    sizes = values.abs()
+    if sizes.max() < 100 * sizes.median():
+        return "linear"
+    return "log" if values.min() > 0 else "symlog"
 
 
 def main() -> int:

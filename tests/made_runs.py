@@ -86,7 +86,7 @@ def make_run(
     if finished:
         events.append(Event("note", body={"finished": finished}))
     journal = Journal(folder / FILE_NAME)
-    journal.append(*(dataclasses.replace(event, at=START + place) for place, event in enumerate(events)))
+    journal.append(*(event._replace(at=START + place) for place, event in enumerate(events)))
     journal.close()
     return folder
 

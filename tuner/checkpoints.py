@@ -7,13 +7,18 @@ written beside its place, flushed to the disk and renamed, and it counts only on
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import pickle
+import reprlib
 import shutil
+import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +28,10 @@ from tuner.history import CheckpointRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+# What weights_only can load: these very types, since a subclass is pickled by its name.
+_LEAVES = (type(None), bool, int, float, str, bytes)
+_MAPPINGS = (dict, OrderedDict, Counter)
 
 STATE_NAME = "state.pt"
 MANIFEST_NAME = "manifest.json"
@@ -66,29 +75,47 @@ def commit(run: Path, place: Place, state: Mapping[str, Any], metrics: Mapping[s
 
     Raises:
         ConfigError: The state holds something that weights_only cannot load again.
+        OSError: The disk is full, or cannot be written.
     """
-    import torch
-
-    _check_plain(state, "state")
+    plain = _plain(state, "state") if isinstance(state, dict) else _refuse("state", state)
     final = run / place.path
     scratch = final.with_name(f".{final.name}.writing")
     shutil.rmtree(scratch, ignore_errors=True)
+    first = not final.parent.exists()
     scratch.mkdir(parents=True)
-    torch.save(dict(state), scratch / STATE_NAME)
-    size = (scratch / STATE_NAME).stat().st_size
+    sha256, size = write_tensors(scratch / STATE_NAME, plain)
     manifest = {
         "trial": place.trial,
         "epoch": place.epoch,
         "attempt": place.attempt,
         "metrics": {name: value if value is None else repr(value) for name, value in metrics.items()},
-        "files": {STATE_NAME: {"sha256": _sha256(scratch / STATE_NAME), "bytes": size}},
+        "files": {STATE_NAME: {"sha256": sha256, "bytes": size}},
     }
-    (scratch / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-    for path in (scratch / STATE_NAME, scratch / MANIFEST_NAME, scratch):
-        _flush(path)
+    text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    _write(scratch / MANIFEST_NAME, text)
+    _flush(scratch)
     scratch.rename(final)
-    _flush(final.parent)
-    return {"path": place.path, "sha256": _sha256(final / MANIFEST_NAME), "bytes": size}
+    for folder in (final.parent, *final.parents[1:3]) if first else (final.parent,):
+        _flush(folder)
+    return {"path": place.path, "sha256": hashlib.sha256(text).hexdigest(), "bytes": size}
+
+
+def write_tensors(path: Path, value: Any) -> tuple[str, int]:
+    """Write tensors and plain values as torch.load(weights_only=True) takes them, flushed to the disk.
+
+    Returns:
+        The file's SHA-256 and its size in bytes.
+
+    Raises:
+        OSError: Such as for a full disk, which torch.save itself tells as a RuntimeError.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    data = buffer.getbuffer()
+    _write(path, data)
+    return hashlib.sha256(data).hexdigest(), len(data)
 
 
 def verify(run: Path, record: CheckpointRecord) -> Path:
@@ -98,23 +125,31 @@ def verify(run: Path, record: CheckpointRecord) -> Path:
         DamagedCheckpoint: A file is missing or differs; the sentence names it.
     """
     folder = run / record.path
+    if not folder.resolve().is_relative_to(run.resolve()):
+        raise DamagedCheckpoint(f"{folder}: a checkpoint must lie in its run folder.")
     manifest = folder / MANIFEST_NAME
-    if not manifest.is_file():
-        raise DamagedCheckpoint(f"{manifest}: a checkpoint's manifest must be here, but there is none.")
-    if _sha256(manifest) != record.sha256:
-        raise DamagedCheckpoint(f"{manifest}: the manifest differs from the journal's row.")
+    if _digest(manifest) != record.sha256:
+        raise DamagedCheckpoint(f"{manifest}: the manifest is missing, or differs from the journal's row.")
     for name, entry in json.loads(manifest.read_text())["files"].items():
         path = folder / Path(name).name  # a name never leaves its folder
-        if not path.is_file() or _sha256(path) != entry["sha256"]:
-            raise DamagedCheckpoint(f"{path}: the file is missing or differs from its manifest.")
+        if _digest(path) != entry["sha256"]:
+            raise DamagedCheckpoint(f"{path}: the file is missing, or differs from its manifest.")
     return folder
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """Return the state in a verified checkpoint folder, on the CPU; runs no code from the file."""
+    """Return the state in a verified checkpoint folder, on the CPU; runs no code from the file.
+
+    Raises:
+        DamagedCheckpoint: The file holds something else than tensors and plain values.
+    """
     import torch
 
-    return torch.load(folder / STATE_NAME, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    path = folder / STATE_NAME
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DamagedCheckpoint(f"{path}: it must hold tensors and plain values, but cannot be loaded.") from error
 
 
 def prune(run: Path, trial: str, keep: Iterable[CheckpointRecord]) -> None:
@@ -138,42 +173,92 @@ def save_predictions(run: Path, trial: str, epoch: int, predictions: NDArray[Any
         trial: The trial's name.
         epoch: The epoch, from 1; later epochs in the file (of an attempt that was lost) are dropped.
         predictions: (N, K) class probabilities or (N,) values, in the order of the validation split.
+
+    Raises:
+        ConfigError: The predictions are no array of numbers.
     """
+    values = _numbers(predictions)
     final = run / "predictions" / f"{trial}.npz"
     final.parent.mkdir(exist_ok=True)
-    arrays = {}
-    if epoch > 1 and final.is_file():
-        with np.load(final, allow_pickle=False) as old:
-            arrays = {name: old[name] for name in old.files if int(name) < epoch}
-    arrays[str(epoch)] = np.asarray(predictions)
+    arrays: dict[str, Any] = _predictions_before(epoch, final) if epoch > 1 else {}
+    arrays[str(epoch)] = values
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
     scratch = final.with_name(f".{trial}.npz.writing")
-    with scratch.open("wb") as file:
-        np.savez(file, **arrays)
+    _write(scratch, buffer.getbuffer())
     scratch.rename(final)
 
 
-def _check_plain(value: Any, where: str) -> None:
-    import torch
-
-    if value is None or isinstance(value, bool | int | float | str | bytes | torch.Tensor):
-        return
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_plain(item, f"{where}[{key!r}]")
-        return
-    if isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _check_plain(item, f"{where}[{index}]")
-        return
+def _numbers(predictions: Any) -> NDArray[Any]:
+    try:
+        values = np.asarray(predictions)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor that is on a GPU or requires its gradient
+        values = np.empty(0, dtype=object)
+    if values.dtype.kind in "biuf":  # what npz holds without pickle, and a person can compute with
+        return values
     raise ConfigError(
-        f"trial.report: state must hold tensors and plain values, but got ({where} = {type(value).__name__}). "
-        "Pass a state_dict(), or torch.from_numpy(array)."
+        f"trial.report: predictions must be an array of numbers, but got ({type(predictions).__name__} "
+        f"{reprlib.repr(predictions)}). Give a NumPy array: class probabilities (N, K), or values (N,)."
     )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _predictions_before(epoch: int, path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of earlier epochs; a damaged file is put aside, since no trial depends on it."""
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as old:
+            return {name: old[name] for name in old.files if int(name) < epoch}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        path.rename(path.with_name(f"{path.name}.damaged"))
+        return {}
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return a value as torch.load(weights_only=True) takes it: NumPy's scalars become Python's own."""
+    import torch
+
+    if isinstance(value, np.generic):
+        value = value.item()
+    kind = type(value)
+    if kind in _LEAVES or isinstance(value, torch.Tensor):
+        return value
+    if kind in _MAPPINGS:
+        for key in value:
+            if type(key) not in _LEAVES:
+                _refuse(f"a key of {where}", key)
+        items = {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+        # Itself where it can be: a module's state_dict carries more than its items.
+        return value if all(items[key] is item for key, item in value.items()) else items
+    if kind in (list, tuple, torch.Size):
+        parts = [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        if all(new is old for new, old in zip(parts, value, strict=True)):
+            return value
+        return parts if kind is list else tuple(parts)
+    return _refuse(where, value)
+
+
+def _refuse(where: str, value: Any) -> NoReturn:
+    raise ConfigError(
+        f"trial.report: state must be a dict of tensors and plain values, but got ({where} is a "
+        f"{type(value).__name__}). Give a state_dict(), torch.from_numpy(array), dict(...) or float(...)."
+    )
+
+
+def _digest(path: Path) -> str | None:
+    """Return a file's SHA-256, or None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _flush(path: Path) -> None:

@@ -1,43 +1,39 @@
-"""Rows of results as pandas frames. pandas is imported here and nowhere else in the engine."""
+"""Columns of results as pandas frames. pandas is imported here and nowhere else in the engine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tuner.row_files import NO_EPOCHS, NO_TRIALS, SUFFIXES, Column, columns, write_rows
+from tuner.row_files import SUFFIXES, Column, Kind, infer, write_table
 
-__all__ = ["SUFFIXES", "epochs_frame", "trials_frame", "write"]
-
-
-def trials_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the trials frame; whole numbers that may be missing are Int64, times are UTC."""
-    return _frame(columns(rows, NO_TRIALS))
+__all__ = ["SUFFIXES", "to_frame", "write"]
 
 
-def epochs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the epochs frame; a metric that a trial did not report is missing, one that is not a number is NaN too."""
-    return _frame(columns(rows, NO_EPOCHS))
+def to_frame(table: Sequence[Column]) -> pd.DataFrame:
+    """Return columns of results as a data frame.
 
-
-def _frame(table: list[Column]) -> pd.DataFrame:
+    Whole numbers that may be missing are Int64, other numbers float64, times UTC; what is not a number is missing.
+    """
     return pd.DataFrame({column.name: _series(column) for column in table})
 
 
 def _series(column: Column) -> pd.Series[Any]:
     if column.kind == "time":
-        return pd.to_datetime(pd.Series(column.values), utc=True, format="ISO8601").dt.as_unit("us")
+        # To the millisecond, as files have it.
+        whole = pd.Series([None if at is None else round(at * 1000) for at in column.values], dtype="Int64")
+        return pd.to_datetime(whole, unit="ms", utc=True).dt.as_unit("us")
     return pd.Series(column.values, dtype=_dtype(column))
 
 
 def _dtype(column: Column) -> str:
-    gaps = None in column.values
     if column.kind == "int":
-        return "Int64" if column.nullable else "int64"
+        return "Int64" if column.gaps else "int64"
     if column.kind == "bool":
-        return "object" if gaps else "bool"
+        return "object" if column.gaps else "bool"
     return {"float": "float64", "text": "str"}.get(column.kind, "object")
 
 
@@ -53,16 +49,31 @@ def write(frame: pd.DataFrame, path: Path) -> None:
     Raises:
         UsageError: Another suffix, or a place that cannot be written.
     """
-    values = [_plain(frame[name]) for name in frame.columns]
-    rows = [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*values, strict=True)]
-    write_rows(rows, path, names=list(map(str, frame.columns)))
+    write_table([_column(str(name), frame[name]) for name in frame.columns], path)
 
 
-def _plain(series: pd.Series[Any]) -> list[Any]:
-    """Return a column as plain Python values, None where one is missing."""
-    if isinstance(series.dtype, pd.DatetimeTZDtype):
-        return [None if pd.isna(at) else at.isoformat(timespec="milliseconds") for at in series]
-    return [None if _missing(value) else value for value in series.astype(object)]
+def _column(name: str, series: pd.Series[Any]) -> Column:
+    """Return a frame's column with plain Python values, None where one is missing."""
+    kind = _kind(series.dtype)
+    if kind == "time":
+        return Column(name, kind, [None if pd.isna(at) else at.timestamp() for at in series])
+    values = [None if _missing(value) else value for value in series.astype(object)]
+    if kind is None:
+        return infer(name, values)
+    return Column(name, kind, values, gaps=isinstance(series.dtype, pd.Int64Dtype))
+
+
+def _kind(dtype: Any) -> Kind | None:
+    """Return the kind that a dtype tells; None where the values must tell it."""
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return "time"
+    if isinstance(dtype, pd.StringDtype):
+        return "text"
+    if pd.api.types.is_bool_dtype(dtype):
+        return "bool"
+    if pd.api.types.is_integer_dtype(dtype):
+        return "int"
+    return "float" if pd.api.types.is_float_dtype(dtype) else None
 
 
 def _missing(value: Any) -> bool:

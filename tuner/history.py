@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 # A trial in one of these is over: it is never run again.
 FINISHED = ("completed", "stopped", "failed")
@@ -13,9 +13,8 @@ FINISHED = ("completed", "stopped", "failed")
 RANKED = ("completed", "stopped")
 
 
-@dataclass(frozen=True)
-class Event:
-    """One row of the journal.
+class Event(NamedTuple):
+    """One row of the journal; a tuple, since a large journal has a quarter of a million of them.
 
     Args:
         kind: One of the kinds drawn at the top of journal.py.
@@ -31,13 +30,12 @@ class Event:
     trial: str = ""
     attempt: int = 0
     epoch: int = 0
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = {}  # a Mapping: nobody changes it
     at: float = 0.0
     seq: int = 0
 
 
-@dataclass(frozen=True)
-class EpochRecord:
+class EpochRecord(NamedTuple):
     """The accepted row of one (trial, epoch)."""
 
     metrics: Mapping[str, float | None]
@@ -114,6 +112,8 @@ class History:
         last_at: When the last row was committed.
         finished: How the newest session said that it ended; None where it is at work, or was killed.
         notes: Every note's body.
+        origin: Where a user's trainable file came from, or None.
+        overrides: What resumes changed of the sweep, as "key=value", in order.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
@@ -122,6 +122,8 @@ class History:
     last_at: float | None = None
     finished: str | None = None
     notes: list[Mapping[str, Any]] = field(default_factory=list)
+    origin: str | None = None
+    overrides: list[str] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Fold one more event in."""
@@ -143,11 +145,13 @@ def fold(events: Iterable[Event]) -> History:
 
 def _sweep(history: History, event: Event) -> None:
     history.sweep_toml = event.body["toml"]
+    history.origin = event.body.get("origin")
     history.started_at = event.at
 
 
 def _session(history: History, event: Event) -> None:
     history.finished = None
+    history.overrides += event.body.get("overrides", [])
 
 
 def _note(history: History, event: Event) -> None:

@@ -103,7 +103,7 @@ def _load_file(path: Path, reference: str, origin: str | None) -> ModuleType:
         rule = f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
         raise _error(reference, rule, remedy if "Did you" in remedy else "") from None
     path = path.resolve()
-    name = f"trainable_{path.stem}_{_digest(str(path).encode() + source).hex()[:16]}"
+    name = f"trainable_{path.stem}_{_digest(f'{path}|{origin}|'.encode() + source).hex()[:16]}"
     if name in sys.modules and _folder == str(path.parent) and not _stale_neighbours():
         return sys.modules[name]
     with _importing_from(path.parent):

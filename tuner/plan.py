@@ -98,7 +98,14 @@ class Plan:
         }
 
 
-def make_plan(sweep: Sweep, cpus: int | None = None, gpus: int | None = None, *, memory: bool = True) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    *,
+    memory: bool = True,
+    origin: str | None = None,
+) -> Plan:
     """Bind a sweep to a machine, count what it will do, and look for what would go wrong.
 
     Args:
@@ -106,6 +113,7 @@ def make_plan(sweep: Sweep, cpus: int | None = None, gpus: int | None = None, *,
         cpus: Cores to share among trials; None: those that this process may use.
         gpus: GPUs to share among trials; None: those that this process may use.
         memory: Whether to estimate the memory of a trial, which costs 2 s.
+        origin: Where a frozen trainable file came from, or None.
 
     Returns:
         The plan; what would stop a run is in it, too, and raised by its check().
@@ -132,7 +140,7 @@ def make_plan(sweep: Sweep, cpus: int | None = None, gpus: int | None = None, *,
         configs=configs,
         cpus=cpus,
         gpus=gpus,
-        preflight=preflight(bound, data, complete, memory=memory),
+        preflight=preflight(bound, data, complete, memory=memory, origin=origin),
         data=data,
         data_problem=data_problem,
         impossible=_impossible(bound, cpus, gpus),

@@ -149,7 +149,12 @@ class _NotOnMetaError(Exception):
 
 
 def preflight(
-    sweep: Sweep, data: DataInfo | None, configs: Sequence[Config] = (), *, memory: bool = True
+    sweep: Sweep,
+    data: DataInfo | None,
+    configs: Sequence[Config] = (),
+    *,
+    memory: bool = True,
+    origin: str | None = None,
 ) -> Preflight | None:
     """Build the models of a sweep on the meta device.
 
@@ -158,6 +163,7 @@ def preflight(
         data: What its models are built for.
         configs: All configs of the sweep where they are known before it starts; they are built instead of the corners.
         memory: Whether to run a batch through them, which costs 2 s once, for torch's shape formulas.
+        origin: Where a frozen trainable file came from, or None.
 
     Returns:
         What was found; None where the trainable's module has no build(config, data), or there is no data.
@@ -165,7 +171,7 @@ def preflight(
     Raises:
         UsageError: The trainable's module cannot be imported.
     """
-    maker = _maker(sweep.trainable)
+    maker = _maker(sweep.trainable, origin)
     if maker is None or data is None:
         return None
     candidates, corners = _candidates(sweep, maker.shape, configs)
@@ -180,9 +186,11 @@ def preflight(
     return _summary(attempts, corners)
 
 
-def check_config(sweep: Sweep, data: DataInfo | None, config: Mapping[str, Any]) -> str | None:
+def check_config(
+    sweep: Sweep, data: DataInfo | None, config: Mapping[str, Any], origin: str | None = None
+) -> str | None:
     """Return why a config cannot be built, as its trainable says (a ConfigError); None where it can be tried."""
-    maker = _maker(sweep.trainable)
+    maker = _maker(sweep.trainable, origin)
     if maker is None or data is None:
         return None
     try:
@@ -208,11 +216,11 @@ def known_data(options: Mapping[str, Any]) -> DataInfo | None:
 # -- what is built ---------------------------------------------------------------------------------------------------
 
 
-def _maker(trainable: str | Callable[..., Any]) -> _Maker | None:
+def _maker(trainable: str | Callable[..., Any], origin: str | None) -> _Maker | None:
     if isinstance(trainable, str) and not _may_offer_build(trainable):
         return None
     with contextlib.redirect_stdout(sys.stderr):  # the plan's own output may be read by a program
-        _, module = load_trainable(trainable)
+        _, module = load_trainable(trainable, origin)
     build = getattr(module, "build", None)
     if not callable(build) or not _takes_two(build):
         return None

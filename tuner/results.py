@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import fcntl
 import functools
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import journal
 from tuner.errors import RunError, TunerError, nearest
 from tuner.history import FINISHED, History, TrialRecord, ranking
+from tuner.row_files import Column, infer, to_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,16 +79,16 @@ class Results:
     @functools.cached_property
     def trials(self) -> pd.DataFrame:
         """One row a trial, in the order of their numbers; see frame columns in docs/frames.md."""
-        from tuner.frames import trials_frame
+        from tuner.frames import to_frame
 
-        return trials_frame(self.trial_rows())
+        return to_frame(self.trial_columns())
 
     @functools.cached_property
     def epochs(self) -> pd.DataFrame:
         """One row a (trial, epoch), the accepted one."""
-        from tuner.frames import epochs_frame
+        from tuner.frames import to_frame
 
-        return epochs_frame(self.epoch_rows())
+        return to_frame(self.epoch_columns())
 
     def records(self) -> list[TrialRecord]:
         """Every trial in the order of their numbers."""
@@ -101,51 +101,50 @@ class Results:
         return "interrupted" if record.attempts else "pending"
 
     def trial_rows(self) -> list[dict[str, Any]]:
-        """Return the trials frame's rows as plain dicts, all with the same keys in the frame's order."""
+        """Return the trials frame's rows as JSON has them, all with the same keys in the frame's order."""
+        return to_rows(self.trial_columns())
+
+    def trial_columns(self) -> list[Column]:
+        """Return the trials frame's columns."""
         records = self.records()
+        best_epochs = [record.best_epoch(self.metric, self.mode) for record in records]
+        at_best = [r.epochs[epoch].metrics if epoch else {} for r, epoch in zip(records, best_epochs, strict=True)]
+        at_last = [record.epochs[max(record.epochs)].metrics if record.epochs else {} for record in records]
         params = _union(record.config for record in records)
         metrics = _union(row.metrics for record in records for row in record.epochs.values())
-        return [self._trial_row(record, params, metrics) for record in records]
-
-    def _trial_row(self, record: TrialRecord, params: list[str], metrics: list[str]) -> dict[str, Any]:
-        best_epoch = record.best_epoch(self.metric, self.mode)
-        best = record.epochs[best_epoch].metrics if best_epoch else {}
-        last = record.epochs[max(record.epochs)].metrics if record.epochs else {}
-        return {
-            "trial": record.trial,
-            "number": record.number,
-            "stage": record.stage,
-            "fold": record.fold,
-            "repeat": record.repeat,
-            "status": self.status_of(record),
-            "cause": record.cause,
-            "error": record.error,
-            **{f"config.{name}": record.config.get(name) for name in params},
-            "best_epoch": best_epoch,
-            "epochs": len(record.epochs),
-            "seed": record.seed,
-            "attempts": record.attempts,
-            "worker": record.worker,
-            "started_at": _time(record.started_at),
-            "duration_s": round(record.duration_s, 3),
-            **{f"best.{name}": best.get(name) for name in metrics},
-            **{f"last.{name}": last.get(name) for name in metrics},
-        }
-
-    def epoch_rows(self) -> list[dict[str, Any]]:
-        """Return the epochs frame's rows as plain dicts, all with the same keys in the frame's order."""
-        records = self.records()
-        metrics = _union(row.metrics for record in records for row in record.epochs.values())
         return [
-            {
-                "trial": record.trial,
-                "number": record.number,
-                "epoch": epoch,
-                **{name: row.metrics.get(name) for name in metrics},
-                "reported_at": _time(row.at),
-            }
-            for record in records
-            for epoch, row in sorted(record.epochs.items())
+            Column("trial", "text", [record.trial for record in records]),
+            Column("number", "int", [record.number for record in records]),
+            Column("stage", "text", [record.stage for record in records]),
+            Column("fold", "int", [record.fold for record in records], gaps=True),
+            Column("repeat", "int", [record.repeat for record in records]),
+            Column("status", "text", [self.status_of(record) for record in records]),
+            Column("cause", "text", [record.cause for record in records]),
+            Column("error", "text", [record.error for record in records]),
+            *(infer(f"config.{name}", [record.config.get(name) for record in records]) for name in params),
+            Column("best_epoch", "int", best_epochs, gaps=True),
+            Column("epochs", "int", [len(record.epochs) for record in records]),
+            Column("seed", "int", [record.seed for record in records]),
+            Column("attempts", "int", [record.attempts for record in records]),
+            Column("worker", "text", [record.worker for record in records]),
+            Column("started_at", "time", [record.started_at for record in records]),
+            Column("duration_s", "float", [round(record.duration_s, 3) for record in records]),
+            *(Column(f"best.{name}", "float", [row.get(name) for row in at_best]) for name in metrics),
+            *(Column(f"last.{name}", "float", [row.get(name) for row in at_last]) for name in metrics),
+        ]
+
+    def epoch_columns(self) -> list[Column]:
+        """Return the epochs frame's columns."""
+        owners = [record for record in self.records() for _ in record.epochs]
+        epochs = [epoch for record in self.records() for epoch in sorted(record.epochs)]
+        rows = [record.epochs[epoch] for record, epoch in zip(owners, epochs, strict=True)]
+        metrics = _union(row.metrics for row in rows)
+        return [
+            Column("trial", "text", [record.trial for record in owners]),
+            Column("number", "int", [record.number for record in owners]),
+            Column("epoch", "int", epochs),
+            *(Column(name, "float", [row.metrics.get(name) for row in rows]) for name in metrics),
+            Column("reported_at", "time", [row.at for row in rows]),
         ]
 
     def best(self) -> Best:
@@ -264,8 +263,8 @@ def is_driven(folder: Path) -> bool:
     with lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        except OSError as error:
+            return isinstance(error, BlockingIOError)  # else there are no locks here, and so no driver
         return False
 
 
@@ -280,14 +279,7 @@ def _is_lost(record: TrialRecord) -> bool:
     return record.status == "failed" and (cause.startswith("infrastructure.") or cause == "timeout")
 
 
-def _union(mappings: Any) -> list[str]:
-    names: dict[str, None] = {}
-    for mapping in mappings:
-        names.update(dict.fromkeys(mapping))
-    return list(names)
-
-
-def _time(at: float | None) -> str | None:
-    if at is None:
-        return None
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds")
+def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return every key once, in the order of first appearance."""
+    kinds = dict.fromkeys(tuple(mapping) for mapping in mappings)  # few: most trials have the same keys
+    return list(dict.fromkeys(name for kind in kinds for name in kind))

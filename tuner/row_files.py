@@ -1,4 +1,4 @@
-"""Rows of results as CSV, Parquet and JSON files. Without pandas, whose import alone takes most of a second.
+"""Columns of results as CSV, Parquet and JSON files. Without pandas, whose import alone takes most of a second.
 
 A column has one kind, whatever file it goes to. Numbers that are written as 1 in one trial and as 2.5 in another are
 a float column; lists, and columns of several kinds, are JSON text where a format needs one type a column.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime
 import json
 import os
 from collections.abc import Sequence
@@ -20,71 +21,43 @@ from tuner.strict_json import to_json
 
 SUFFIXES = (".csv", ".parquet", ".json")
 Kind = Literal["int", "float", "bool", "text", "time", "json"]
-Rows = Sequence[dict[str, Any]]
-
-_TEXTS = ("trial", "stage", "status", "cause", "error", "worker")
-_TIMES = ("started_at", "reported_at")
-# The columns of a frame that has no rows yet.
-NO_TRIALS = ("trial", "number", "stage", "fold", "repeat", "status", "cause", "error")
-NO_EPOCHS = ("trial", "number", "epoch", "reported_at")
-_COUNTS = ("number", "fold", "repeat", "best_epoch", "epochs", "seed", "attempts", "epoch")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its values as plain Python of one kind, None where one is missing."""
+    """One column of a table.
+
+    Args:
+        name: Its header.
+        kind: What its values are; "time" is seconds since 1970 (UTC).
+        values: Plain Python values, None where one is missing; a float that is no number is missing too.
+        gaps: Of whole numbers: whether one is missing, or may be in another run.
+    """
 
     name: str
     kind: Kind
     values: list[Any]
-
-    @property
-    def nullable(self) -> bool:
-        """Whether a value is missing, or may be in another run: whole numbers are Int64 then."""
-        return None in self.values or self.name in ("fold", "best_epoch")
+    gaps: bool = False
 
 
-def columns(rows: Rows, names: Sequence[str] = ()) -> list[Column]:
-    """Return the rows' columns.
-
-    Args:
-        rows: All with the same keys.
-        names: The columns where there are no rows.
-    """
-    return [_column(name, [row[name] for row in rows]) for name in (rows[0] if rows else names)]
-
-
-def _column(name: str, raw: list[Any]) -> Column:
-    kind = _kind(name, raw)
-    # Data frames do not tell a number that is missing from one that is not a number, so neither does a file.
-    values = [None if _is_nan(value) else value for value in raw]
-    if kind == "float":
-        values = [None if value is None else float(value) for value in values]
-    return Column(name, kind, values)
+def infer(name: str, values: list[Any]) -> Column:
+    """Return the column that values of unknown kind make."""
+    found = {type(value) for value in values} - {type(None)}
+    kind: Kind = "json"
+    if found == {int} and all(value is None or abs(value) < 2**63 for value in values):
+        kind = "int"
+    elif found <= {int, float}:
+        kind = "float"
+    elif found in ({bool}, {str}):
+        kind = "bool" if bool in found else "text"
+    return Column(name, kind, values, gaps=None in values)
 
 
-def _kind(name: str, values: list[Any]) -> Kind:
-    if name in _TIMES:
-        return "time"
-    found = {type(value) for value in values if value is not None and not _is_nan(value)}
-    if found == {int}:
-        # A metric with gaps is a float column, as pandas would have it; counts and parameters stay whole.
-        return "int" if not _is_metric(name) or all(type(value) is int for value in values) else "float"
-    if found and found <= {int, float}:
-        return "float"
-    if found in ({bool}, {str}):
-        return "bool" if found == {bool} else "text"
-    if found:
-        return "json"
-    return "text" if name in _TEXTS else "int" if name in _COUNTS else "float"
-
-
-def _is_metric(name: str) -> bool:
-    return not name.startswith("config.") and name not in _COUNTS
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+def to_rows(table: Sequence[Column]) -> list[dict[str, Any]]:
+    """Return a table's rows as JSON has them: times as ISO 8601 text, None where a value is missing."""
+    names = [column.name for column in table]
+    values = [_json_values(column) for column in table]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def check_suffix(path: Path) -> None:
@@ -97,13 +70,12 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}, but got ({path.suffix or 'none'}).")
 
 
-def write_rows(rows: Rows, path: Path, names: Sequence[str] = ()) -> None:
-    """Write rows as the file's suffix says; beside its place first, then renamed, so that it is never half there.
+def write_table(table: Sequence[Column], path: Path) -> None:
+    """Write a table as the file's suffix says; beside its place first, then renamed, so that it is never half there.
 
     Args:
-        rows: All with the same keys, values as in Results.trial_rows().
+        table: Its columns.
         path: Ends in .csv, .parquet or .json; its folder is made where it is missing.
-        names: The columns where there are no rows.
 
     Raises:
         UsageError: Another suffix, or a place that cannot be written.
@@ -112,7 +84,7 @@ def write_rows(rows: Rows, path: Path, names: Sequence[str] = ()) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[path.suffix](columns(rows, names), scratch)
+        _WRITERS[path.suffix](table, scratch)
         scratch.rename(path)
     except OSError as error:
         raise UsageError(
@@ -123,26 +95,36 @@ def write_rows(rows: Rows, path: Path, names: Sequence[str] = ()) -> None:
             scratch.unlink(missing_ok=True)
 
 
-def _write_csv(table: list[Column], path: Path) -> None:
+def _json_values(column: Column) -> list[Any]:
+    if column.kind == "time":
+        return [None if at is None else _iso_text(at) for at in column.values]
+    if column.kind == "float":
+        return [None if value is None or value != value else float(value) for value in column.values]
+    return column.values
+
+
+def _iso_text(at: float) -> str:
+    return datetime.datetime.fromtimestamp(round(at, 3), datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _write_csv(table: Sequence[Column], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([column.name for column in table])
-        writer.writerows(zip(*(_texts(column) for column in table), strict=True))
+        writer.writerows(zip(*map(_texts, table), strict=True))
 
 
 def _texts(column: Column) -> list[str]:
-    if column.kind == "json":
-        return ["" if value is None else json.dumps(value) for value in column.values]
-    return ["" if value is None else str(value) for value in column.values]
+    """Return a column's cells as text, "" where a value is missing."""
+    as_text = json.dumps if column.kind == "json" else str
+    return ["" if value is None else as_text(value) for value in _json_values(column)]
 
 
-def _write_json(table: list[Column], path: Path) -> None:
-    values = zip(*(column.values for column in table), strict=True)
-    rows = [dict(zip((column.name for column in table), row, strict=True)) for row in values]
-    path.write_text(to_json(rows) + "\n", encoding="utf-8")
+def _write_json(table: Sequence[Column], path: Path) -> None:
+    path.write_text(to_json(to_rows(table)) + "\n", encoding="utf-8")
 
 
-def _write_parquet(table: list[Column], path: Path) -> None:
+def _write_parquet(table: Sequence[Column], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -181,7 +163,7 @@ def _quoted(column: Column) -> list[str]:
     return ["" if value is None else '"{}"'.format(text.replace('"', '""')) for value, text in pairs]
 
 
-def _pandas_metadata(table: list[Column]) -> dict[str, Any]:
+def _pandas_metadata(table: Sequence[Column]) -> dict[str, Any]:
     """Return what makes pandas read whole numbers with gaps as whole numbers."""
     rows = len(table[0].values) if table else 0
     described = [
@@ -189,7 +171,7 @@ def _pandas_metadata(table: list[Column]) -> dict[str, Any]:
             "name": column.name,
             "field_name": column.name,
             "pandas_type": "int64",
-            "numpy_type": "Int64" if column.nullable else "int64",
+            "numpy_type": "Int64" if column.gaps else "int64",
             "metadata": None,
         }
         for column in table

@@ -10,13 +10,15 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 from tuner.backends import inline
 from tuner.backends.driver import Driver
-from tuner.errors import Interrupted
+from tuner.backends.ray_tune import session
+from tuner.errors import Interrupted, UsageError
 from tuner.history import RANKED, Event, History, fold
 from tuner.journal import FILE_NAME, Journal
 from tuner.loading import load_trainable
@@ -31,9 +33,6 @@ from tuner.trainable import Data, Train
 from tuner.winner import write_best
 
 Backend = Literal["ray", "inline"]
-
-# Cores and GPUs that a cluster may have; what it has is checked once it is joined.
-_UNBOUNDED = (1_000_000, 1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,16 +76,17 @@ def run(
         TunerError: Something that must be put right before the first trial, or Interrupted by a signal.
     """
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
-    plan = _checked_plan(sweep, address)
-    data = _load_data(sweep)
-    # Absolute, since workers need not share this process's working directory.
-    folder = make_run_folder(Path(storage).absolute(), name or sweep.name, exact=name is not None)
-    with lock(folder):
-        frozen, row = _freeze(plan.sweep, folder)
-        with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
-            journal.append(row)
-            job = _Drive(dataclasses.replace(plan, sweep=frozen), folder, journal, data, row.body["origin"])
-            return job.run(backend, address, watch or Watch())
+    with _cluster(backend, address) as offer:
+        plan = _checked_plan(sweep, offer)
+        data = _load_data(sweep)
+        # Absolute, since workers need not share this process's working directory.
+        folder = make_run_folder(Path(storage).absolute(), name or sweep.name, exact=name is not None)
+        with lock(folder):
+            frozen, row = _freeze(plan.sweep, folder)
+            with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+                journal.append(row)
+                job = _Drive(dataclasses.replace(plan, sweep=frozen), folder, journal, data, row.body["origin"])
+                return job.run(backend, watch or Watch())
 
 
 def resume(
@@ -117,17 +117,16 @@ def resume(
         TunerError: As in run(); RunError where another driver is at it.
     """
     folder = find_run(run).absolute()
-    with lock(folder):
-        extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
-        sweep = load_sweep(folder / "sweep.toml", extra, trainable=trainable)
-        with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
-            events = journal.events()
-            if nothing_left(sweep, fold(events)):
-                return load(folder)
-            plan = _checked_plan(sweep, address)
-            origin = next(event.body.get("origin") for event in events if event.kind == "sweep")
-            job = _Drive(plan, folder, journal, _load_data(sweep), origin)
-            return job.run(backend, address, watch or Watch())
+    extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
+    with lock(folder), contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+        history = fold(journal.events())
+        sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
+        if nothing_left(sweep, history):
+            return load(folder)
+        with _cluster(backend, address) as offer:
+            plan = _checked_plan(sweep, offer, history.origin)
+            job = _Drive(plan, folder, journal, _load_data(sweep), history.origin, tuple(extra))
+            return job.run(backend, watch or Watch())
 
 
 def nothing_left(sweep: Sweep, history: History) -> bool:
@@ -146,6 +145,7 @@ class _Drive:
         journal: Its journal.
         data: Training and validation splits, or None.
         origin: Where the user's trainable file came from, or None.
+        overrides: What this resume changes of the sweep; it holds for later ones, too.
     """
 
     plan: Plan
@@ -153,9 +153,10 @@ class _Drive:
     journal: Journal
     data: Data | None
     origin: str | None
+    overrides: tuple[str, ...] = ()
 
-    def run(self, backend: Backend, address: str | None, watch: Watch) -> Results:
-        sweep, data = self.plan.sweep, self.data
+    def run(self, backend: Backend, watch: Watch) -> Results:
+        sweep, data, signals = self.plan.sweep, self.data, _Signals()
         watch.on_plan(self.plan, self.folder)
         driver = Driver(
             sweep,
@@ -166,31 +167,31 @@ class _Drive:
             journal=self.journal,
             device="cuda" if sweep.resources.gpus_per_trial else "cpu",
             on_event=watch.on_event,
-            reject=lambda config: check_config(sweep, data, config) if data else None,
+            reject=lambda config: check_config(sweep, data, config, self.origin) if data else None,
+            hold=signals.held,
         )
-        started = {"host": platform.node(), "pid": os.getpid(), "backend": backend}
+        started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
         self.journal.append(Event("session", body=started))
         try:
-            with _signals():
-                self._run_backend(driver, backend, address, watch)
-        except KeyboardInterrupt as stop:
+            with signals:
+                self._run_backend(driver, backend, watch)
+        except KeyboardInterrupt:
             driver.interrupt()
             self._finish(driver, "interrupted")
             sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
-            raise Interrupted(sentence, _exit_status(stop)) from None
+            raise Interrupted(sentence, signals.exit_status) from None
         ended = any(record.status in RANKED for record in driver.history.trials.values())
         return self._finish(driver, "completed" if ended else "failed")
 
-    def _run_backend(self, driver: Driver, backend: Backend, address: str | None, watch: Watch) -> None:
+    def _run_backend(self, driver: Driver, backend: Backend, watch: Watch) -> None:
         sweep = self.plan.sweep
         if backend == "inline":
             inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], self.data, tee=watch.tee)
             return
         from tuner.backends.ray_tune import driver_side
 
-        options = driver_side.Options(
-            address, self.plan.cpus, self.plan.gpus, sweep.resources.max_concurrent or 1, self.origin
-        )
+        most = sweep.resources.max_concurrent or 1
+        options = driver_side.Options(self.plan.cpus, self.plan.gpus, most, self.origin)
         driver_side.run(driver, sweep.trainable, self.data, options)
 
     def _finish(self, driver: Driver, status: str) -> Results:
@@ -201,9 +202,18 @@ class _Drive:
         return results
 
 
-def _checked_plan(sweep: Sweep, address: str | None) -> Plan:
-    """Return the plan, for this machine or for a cluster, which is asked once it is joined."""
-    plan = make_plan(sweep, memory=False) if address is None else make_plan(sweep, *_UNBOUNDED, memory=False)
+def _cluster(backend: Backend, address: str | None) -> AbstractContextManager[tuple[int, int] | None]:
+    """Yield the cores and GPUs of the Ray that trials will run on, where there is one already; else None."""
+    if backend == "ray":
+        return session.joined(address)
+    if address is not None:
+        raise UsageError('--address: only backend "ray" joins a cluster. Leave one of the two out.')
+    return contextlib.nullcontext()
+
+
+def _checked_plan(sweep: Sweep, offer: tuple[int, int] | None, origin: str | None = None) -> Plan:
+    """Return the plan, for this machine or for what a cluster offers."""
+    plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin)
     plan.check()
     return plan
 
@@ -236,30 +246,42 @@ def _freeze(sweep: Sweep, folder: Path) -> tuple[Sweep, Event]:
 class _Signal(KeyboardInterrupt):
     """A signal that ends the sweep; a KeyboardInterrupt, so that no `except Exception` swallows it."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
+class _Signals:
+    """While open, turns SIGINT, SIGTERM and SIGHUP into an exception in the main thread, but never within `held`."""
 
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into what SIGINT is: an exception in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    def __init__(self) -> None:
+        self._came: int | None = None
+        self._holds = 0
+        self._before: dict[int, Any] = {}
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Signal(number)
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            self._before = {number: signal.signal(number, self._receive) for number in watched}
 
-    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in watched}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before = {}
 
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._came = self._came or number
+        if not self._holds:
+            raise _Signal
 
-def _exit_status(stop: KeyboardInterrupt) -> int:
-    number = stop.number if isinstance(stop, _Signal) else signal.SIGINT
-    return 130 if number == signal.SIGINT else 143
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold signals back; one that came meanwhile, or that somebody swallowed, is raised at the end."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+        if self._came is not None and self._before:
+            raise _Signal
+
+    @property
+    def exit_status(self) -> int:
+        """What the process exits with: 130 for SIGINT, 143 for SIGTERM and SIGHUP."""
+        return 130 if self._came in (None, signal.SIGINT) else 143

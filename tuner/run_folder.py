@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,10 @@ from tuner.errors import RunError
 from tuner.results import LOCK_NAME
 from tuner.spec import Sweep
 
+# Half a second in all.
+_LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.05
+# The engine's own packages; a user's file beside them does not bring them along.
+_OURS = ("tuner", "trainables")
 _PACKAGES = ("ray", "torch", "torchvision", "hyperopt", "numpy", "pandas", "scikit-learn")
 
 
@@ -37,9 +42,10 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
     Raises:
         RunError: The name is taken or is no file name, or the storage cannot be written.
     """
-    if not re.fullmatch(r"[\w][\w.+-]*", name):
+    if not re.fullmatch(r"[\w][\w.+-]*", name) or name == "latest":
         raise RunError(
-            f"--name: a run's name must be letters, digits and . _ + -, but got ({name}). Choose such a name."
+            f"--name: a run's name must be letters, digits and . _ + -, and not latest, but got ({name}). "
+            "Choose such a name."
         )
     try:
         storage.mkdir(parents=True, exist_ok=True)
@@ -70,21 +76,37 @@ def lock(folder: Path) -> IO[str]:
     Raises:
         RunError: A live driver holds it; the sentence names its host, process id and start.
     """
-    file = (folder / LOCK_NAME).open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        file = (folder / LOCK_NAME).open("a+")
+        taken = _flock(file)
+        if taken:
+            file.truncate(0)
+            since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            json.dump({"host": platform.node(), "pid": os.getpid(), "since": since}, file)
+            file.flush()
+    except OSError as error:
+        raise RunError(
+            f"{folder}: a driver must be able to lock its run folder, but got ({error.strerror}). "
+            "Choose a --storage that this account may write, on a disk that has locks."
+        ) from error
+    if taken:
+        return file
+    with file:
         file.seek(0)
         owner = _owner(file.read())
-        file.close()
-        raise RunError(
-            f"{folder}: only one driver may run a sweep, but {owner} is at it. Wait for it, or stop it."
-        ) from None
-    file.truncate(0)
-    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    json.dump({"host": platform.node(), "pid": os.getpid(), "since": since}, file)
-    file.flush()
-    return file
+    raise RunError(f"{folder}: only one driver may run a sweep, but {owner} is at it. Wait for it, or stop it.")
+
+
+def _flock(file: IO[str]) -> bool:
+    """Take the lock, with some patience: a command that asks whether a driver is there holds it for a moment."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
+    return False
 
 
 def _owner(text: str) -> str:
@@ -141,8 +163,9 @@ def freeze_code(file: Path, folder: Path) -> Path:
     Returns:
         The copy of `file`.
     """
-    root = file.resolve().parent
-    for source in local_imports(file.resolve()):
+    file = file.resolve()
+    root = file.parent
+    for source in local_imports(file):
         target = folder / "code" / source.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -166,7 +189,7 @@ def local_imports(file: Path) -> list[Path]:
 
 def _imported_names(path: Path, root: Path) -> Iterator[str]:
     package = ".".join(path.relative_to(root).parent.parts)
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -177,8 +200,18 @@ def _imported_names(path: Path, root: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}".lstrip(".") for alias in node.names)
 
 
+def _parsed(path: Path) -> ast.Module:
+    """Return a file's syntax tree; an empty one where Python cannot read it: importing it is what will tell."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
+
+
 def _files_of(root: Path, module: str) -> Iterator[Path]:
     parts = module.split(".") if module else []
+    if parts[:1] and parts[0] in _OURS:
+        return
     for depth in range(1, len(parts) + 1):
         stem = root.joinpath(*parts[:depth])
         yield from (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file())
@@ -190,13 +223,11 @@ def _commit() -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
-    done = subprocess.run(
-        [git, "-C", str(where), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    )
+    describe = [git, "-C", str(where), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+    try:
+        done = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return done.stdout.strip() or None
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tuner import checkpoints
-from tuner.history import CheckpointRecord
+from tuner.history import CheckpointRecord, ranking
 from tuner.results import Best, Results
 from tuner.run_folder import write_text
 from tuner.spec.text import table
@@ -27,7 +27,7 @@ def write_best(results: Results, preprocess: Mapping[str, Any] | None) -> Path |
     Returns:
         The folder, or None where no trial can be the best.
     """
-    if not any(True for _ in _rankable(results)):
+    if not ranking(results.records(), results.metric, results.mode):
         return None
     best = results.best()
     final, scratch = results.folder / "best", results.folder / ".best.writing"
@@ -43,27 +43,17 @@ def write_best(results: Results, preprocess: Mapping[str, Any] | None) -> Path |
     return final
 
 
-def _rankable(results: Results) -> Any:
-    return (
-        record
-        for record in results.records()
-        if results.status_of(record) in ("completed", "stopped")
-        and record.best_epoch(results.metric, results.mode) is not None
-    )
-
-
 def _write_model(results: Results, best: Best, folder: Path) -> None:
     """Write the model of the best epoch from its checkpoint, where the trainable gave a state at that epoch."""
     kept = _checkpoint(results, best)
     if kept is None:
         return
-    import torch
-
-    state = checkpoints.load(checkpoints.verify(results.folder, kept))
-    torch.save(state.get("model", state), folder / "model.pt")
-    descriptor = os.open(folder / "model.pt", os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        state = checkpoints.load(checkpoints.verify(results.folder, kept))
+    except checkpoints.DamagedCheckpoint as error:  # must not cost a sweep that is done its results
+        warnings.warn(f"{error} So best/ is without model.pt.", stacklevel=3)
+        return
+    checkpoints.write_tensors(folder / "model.pt", state.get("model", state))
 
 
 def _checkpoint(results: Results, best: Best) -> CheckpointRecord | None:

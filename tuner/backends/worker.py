@@ -41,8 +41,6 @@ _SHAPE_WORDS = re.compile(
     r"|Expected input batch_size",
 )
 _MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|CUDNN_STATUS_ALLOC_FAILED", re.I)
-# torch.save says this of a full disk, without an errno.
-_DISK_WORDS = re.compile(r"PytorchStreamWriter failed writing")
 _DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
 
 
@@ -181,7 +179,7 @@ class WorkerTrial:
         plain = plain_metrics(metrics, self.job.metric)
         run = Path(self.job.run)
         if predictions is not None:
-            checkpoints.save_predictions(run, self.job.trial, epoch, _plain_predictions(predictions))
+            checkpoints.save_predictions(run, self.job.trial, epoch, predictions)
         kept = None
         if state is not None and (epoch % self.job.every_epochs == 0 or epoch == self.max_epochs):
             place = checkpoints.Place(self.job.trial, epoch, self.job.attempt)
@@ -236,19 +234,6 @@ def _plain_number(name: str, value: Any) -> float | None:
     raise MetricError(
         f"trial.report: {name} must be a number or None, but got ({_short(value)}). Report one number a metric."
     )
-
-
-def _plain_predictions(predictions: Any) -> NDArray[Any]:
-    try:
-        array = np.asarray(predictions)
-    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor that is on a GPU or requires its gradient
-        array = np.empty(0, dtype=object)
-    if array.dtype.kind not in "fiub":  # what npz holds without pickle, and a person can compute with
-        raise ConfigError(
-            f"trial.report: predictions must be one array of numbers, but got ({_short(predictions)}). "
-            "Pass a NumPy array: class probabilities (N, K), or values (N,)."
-        )
-    return array
 
 
 def _short(value: Any) -> str:
@@ -319,7 +304,7 @@ def classify(error: BaseException) -> tuple[str, str]:
         return "config.shape", sentence
     if isinstance(error, MemoryError) or _MEMORY_WORDS.search(str(error)):
         return "config.out_of_memory", sentence
-    if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or _DISK_WORDS.search(str(error)):
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return "infrastructure.storage", sentence
     if isinstance(error, RuntimeError | ValueError) and _SHAPE_WORDS.search(str(error)):
         return "config.shape", sentence

@@ -25,7 +25,7 @@ def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> in
     from tuner.cli.words import count
     from tuner.errors import UsageError
     from tuner.results import load
-    from tuner.row_files import NO_EPOCHS, NO_TRIALS, check_suffix, write_rows
+    from tuner.row_files import check_suffix, write_table
 
     files = [path for path in (trials, epochs) if path is not None]
     if not files:
@@ -34,11 +34,11 @@ def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> in
         check_suffix(path)
     results = load(run)
     if trials is not None:
-        rows = results.trial_rows()
-        write_rows(rows, trials, NO_TRIALS)
-        print(f"{trials}: {count(len(rows), 'trial')}")
+        table = results.trial_columns()
+        write_table(table, trials)
+        print(f"{trials}: {count(len(table[0].values), 'trial')}")
     if epochs is not None:
-        rows = results.epoch_rows()
-        write_rows(rows, epochs, NO_EPOCHS)
-        print(f"{epochs}: {count(len(rows), 'epoch')}")
+        table = results.epoch_columns()
+        write_table(table, epochs)
+        print(f"{epochs}: {count(len(table[0].values), 'epoch')}")
     return 0

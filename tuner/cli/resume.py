@@ -54,7 +54,7 @@ def _nothing_to_add(results: Results, trials: int | None, extra: list[str]) -> b
     from tuner.run import nothing_left
     from tuner.spec import load_sweep
 
-    more = [*extra, *([f"search.trials={trials}"] if trials else [])]
+    more = [*results.history.overrides, *extra, *([f"search.trials={trials}"] if trials else [])]
     return nothing_left(load_sweep(results.folder / "sweep.toml", more), results.history)
 
 

@@ -1,6 +1,7 @@
 """The one translation to Ray Tune, and the only engine code that imports ray.
 
-driver_side.py   starts Ray, and turns its searcher and scheduler into calls of the Driver
+session.py       Ray itself: started, joined, or used as this process has it
+driver_side.py   turns Ray Tune's searcher and scheduler into calls of the Driver
 worker_side.py   one attempt inside a Ray actor
 
 Ray Tune runs the trials; this project decides. One Ray trial is one attempt: its searcher hands out the driver's next

@@ -6,56 +6,36 @@ import contextlib
 import functools
 import itertools
 import json
-import logging
-import os
 import re
-import shutil
-import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner.backends.driver import Driver
-from tuner.backends.ray_tune.worker_side import ray_trial
+from tuner.backends.ray_tune import session
+from tuner.backends.ray_tune.worker_side import Parcel, ray_trial
 from tuner.backends.worker import Job, Outcome, Report
-from tuner.errors import ResourceError
+from tuner.errors import SweepFailed, UsageError
+from tuner.spec import ResourcesSpec
 from tuner.trainable import Data, Train
-
-# Read by Ray when it is imported or started. Each is a default that a user may override in the environment.
-_ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal is the only log of results
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Ray's own state is never read back
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C would end like a finished sweep
-    "TUNE_WARN_THRESHOLD_S": "60",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "5",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trainable's relative paths mean the same here and inline
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_DEDUP_LOGS": "0",
-}
 
 _seams: dict[int, _Seam] = {}
 _tokens = itertools.count(1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Options:
     """How to run on Ray.
 
     Args:
-        address: A cluster to join, or None to start Ray on this machine.
         cpus: Cores to give a Ray started here.
         gpus: GPUs to give a Ray started here.
         max_concurrent: The most trials at a time.
         origin: Where a user's trainable file came from, or None.
     """
 
-    address: str | None
     cpus: int
     gpus: int
     max_concurrent: int
@@ -63,7 +43,7 @@ class Options:
 
 
 def run(driver: Driver, train: Train | str, data: Data | None, options: Options) -> None:
-    """Drive the sweep to its end with Ray Tune.
+    """Drive the sweep to its end with Ray Tune: the Ray that this process has, or one started for now.
 
     Args:
         driver: The sweep's driver.
@@ -72,35 +52,69 @@ def run(driver: Driver, train: Train | str, data: Data | None, options: Options)
         options: How to run on Ray.
 
     Raises:
-        ResourceError: The cluster can never give what a trial asks for.
+        ResourceError: No node can ever give what a trial asks for.
+        UsageError: The function cannot be sent to a worker.
+        SweepFailed: Ray does not start, or gave up.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
     # The seam holds the concurrency: Ray's own limiter would leak a slot where Ray ends a trial in silence.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(options.max_concurrent)
-    with _ray_running(options) as scratch:
-        _check_resources(driver)
-        seam = _Seam(driver, options.max_concurrent)
-        token = next(_tokens)
-        _seams[token] = seam
-        try:
-            _fit(token, driver, train, data, options, scratch)
-        except BaseException:
-            if seam.error is None:
-                raise
-        finally:
-            del _seams[token]
+    with session.environment(TUNE_MAX_PENDING_TRIALS_PG=str(options.max_concurrent)):
+        pickled = None if isinstance(train, str) else _pickled(train)
+        with session.running(options.cpus, options.gpus) as scratch:
+            resources = driver.sweep.resources
+            session.check_resources(resources.cpus_per_trial, resources.gpus_per_trial or 0)
+            _drive(driver, _parcel(train, pickled, data, options.origin), options.max_concurrent, scratch)
+
+
+def _drive(driver: Driver, parcel: Parcel, max_concurrent: int, scratch: Path) -> None:
+    seam = _Seam(driver, max_concurrent)
+    token = next(_tokens)
+    _seams[token] = seam
+    try:
+        _fit(token, driver.sweep.resources, parcel, scratch)
+        if not driver.finished:
+            raise SweepFailed("Ray ended before the sweep did.")
+    except BaseException as error:
+        seam.kill_workers()
         if seam.error is not None:
-            raise seam.error
+            raise seam.error from None
+        if type(error).__module__.partition(".")[0] == "ray":
+            raise SweepFailed(f"Ray gave up: {' '.join(str(error).split())[-500:]}") from error
+        raise
+    finally:
+        del _seams[token]
 
 
-def _fit(token: int, driver: Driver, train: Train | str, data: Data | None, options: Options, scratch: Path) -> None:
+def _pickled(train: Train) -> bytes:
+    from ray import cloudpickle
+
+    try:
+        return cloudpickle.dumps(train)  # type: ignore[no-any-return]
+    except Exception as error:  # whatever an object of the user's raises while it is pickled
+        name = getattr(train, "__name__", type(train).__name__)
+        raise UsageError(
+            f"trainable {name}: Ray must be able to pickle it, but got ({type(error).__name__}: {error}). "
+            'Make inside the function what cannot be pickled, or run with backend="inline".'
+        ) from error
+
+
+def _parcel(train: Train | str, pickled: bytes | None, data: Data | None, origin: str | None) -> Parcel:
     import ray
+
+    return Parcel(
+        train=train if isinstance(train, str) else None,
+        origin=origin,
+        function=None if pickled is None else ray.put(pickled),
+        data=None if data is None else ray.put(data),
+        folder=str(Path.cwd()),
+        path=tuple(entry or str(Path.cwd()) for entry in sys.path),
+    )
+
+
+def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) -> None:
     from ray import tune
 
-    resources = driver.sweep.resources
-    data_ref = None if data is None else ray.put(data)
     trainable = tune.with_resources(
-        functools.partial(ray_trial, train=train, origin=options.origin, data_ref=[data_ref]),
+        functools.partial(ray_trial, parcel=parcel),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial or 0},
     )
     searcher, scheduler = _translation()
@@ -170,9 +184,20 @@ class _Seam:
             cause, sentence = classify_loss(error)
             self.driver.end(trial, attempt, Outcome("failed", cause, sentence))
 
+    def kill_workers(self) -> None:
+        """End what still trains: a Ray that goes on after the sweep would let it train to its next report."""
+        import ray
+
+        for trial in self.ray_trials.values():
+            if actor := trial.temporary_state.ray_actor:
+                with contextlib.suppress(Exception):  # it, or Ray, is gone already
+                    ray.kill(actor)
+
     def guarded(self, action: Callable[[], Any]) -> Any:
-        """Run an action; an error in it is kept, since Ray would wrap it or swallow it."""
+        """Run an action; an error in it is kept, since Ray would wrap it or swallow it, and ends everything."""
         try:
+            if self.error is not None:
+                raise self.error
             return action()
         except BaseException as error:
             self.error = self.error or error
@@ -260,80 +285,3 @@ def _rebuild(which: int, token: int) -> Any:
 
 def _trial_name(trial: Any) -> str:
     return str(trial.config["name"])
-
-
-# -- Ray itself --------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _ray_running(options: Options) -> Iterator[Path]:
-    """Start Ray (or join a cluster, or use the one this process has) and yield a private scratch folder."""
-    warnings.filterwarnings("ignore", module="ray")
-    import ray
-
-    # A short path: Ray's socket names end at 107 bytes. mkdtemp makes it private (0700).
-    scratch = Path(tempfile.mkdtemp(prefix="tuner-", dir=_short_temp_dir()))
-    started = not ray.is_initialized()
-    if started:
-        _start_ray(options, scratch)
-    try:
-        yield scratch / "results"
-    finally:
-        if started:
-            ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _start_ray(options: Options, scratch: Path) -> None:
-    import ray
-
-    _hush()
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
-    if options.address:
-        # A cluster has its own temp dir and its own CPUs.
-        ray.init(address=options.address, **quiet)
-        return
-    ray.init(
-        address="local",
-        num_cpus=options.cpus,
-        num_gpus=options.gpus,
-        include_dashboard=False,
-        _temp_dir=str(scratch / "ray"),
-        **quiet,
-    )
-
-
-def _hush() -> None:
-    """Keep Ray's own words off the terminal: what they tell is in the journal, in this project's words.
-
-    log_to_driver=False silences the workers but not the raylet's errors, which a thread of Ray's prints.
-    """
-    from ray._private import worker
-
-    if hasattr(worker, "print_to_stdstream"):
-        worker.print_to_stdstream = lambda *args, **kwargs: None
-
-
-def _short_temp_dir() -> str:
-    return "/tmp" if os.name == "posix" else tempfile.gettempdir()
-
-
-def _check_resources(driver: Driver) -> None:
-    """Refuse a request that no node can ever meet, instead of waiting for it."""
-    import ray
-
-    resources = driver.sweep.resources
-    wants = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial or 0}
-    deadline = time.monotonic() + 5.0
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(all(node.get(name, 0) >= amount for name, amount in wants.items()) for node in nodes):
-            return
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
-    offers = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
-    raise ResourceError(
-        f"resources: one node must have what a trial asks for, but got ({wants['CPU']:g} CPUs and {wants['GPU']:g} GPUs "
-        f"a trial, on nodes with {offers}). Lower resources.cpus_per_trial or resources.gpus_per_trial."
-    )

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
-from dataclasses import asdict
+import os
+import sys
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuner.backends.worker import Job, Report, run_attempt
-from tuner.errors import StopTrial
-from tuner.trainable import Train
+from tuner.trainable import Train, Trial
 
 
-def ray_trial(config: dict[str, Any], *, train: Train | str, origin: str | None, data_ref: list[Any]) -> None:
+@dataclass(frozen=True)
+class Parcel:
+    """What the attempts of one sweep share; sent to each worker once.
+
+    Args:
+        train: The trainable's reference; None where it is a function.
+        origin: Where a user's trainable file came from, or None.
+        function: Ray's reference to the pickled function; None where workers load it by its reference.
+        data: Ray's reference to the training and validation splits, or None.
+        folder: The driver's working directory.
+        path: The driver's sys.path.
+    """
+
+    train: str | None
+    origin: str | None
+    function: Any
+    data: Any
+    folder: str
+    path: tuple[str, ...]
+
+
+def ray_trial(config: dict[str, Any], *, parcel: Parcel) -> None:
     """Run one attempt inside a Ray actor; its outcome travels as one last report."""
     import ray
     from ray import tune
 
     job = Job(**json.loads(config["job"]))
-    if isinstance(train, str):
-        from tuner.loading import load_trainable
-
-        train = load_trainable(train, origin)[0]
-    data = None if data_ref[0] is None else ray.get(data_ref[0])
-
+    _move_in(parcel)
     stopped: list[SystemExit] = []
 
     def send(report: Report) -> bool:
@@ -30,10 +49,41 @@ def ray_trial(config: dict[str, Any], *, train: Train | str, origin: str | None,
             tune.report({"payload": json.dumps({"report": asdict(report)})})
         except SystemExit as stop:  # how Ray ends a function trainable that its scheduler stopped
             stopped.append(stop)
-            raise StopTrial("stopped by the driver") from stop
-        return False
+        return bool(stopped)
 
-    outcome = run_attempt(job, train, data, send)
+    data = None if parcel.data is None else ray.get(parcel.data)
+    outcome = run_attempt(job, _load(parcel), data, send)
     if stopped:
         raise stopped[0]  # Ray waits for it before it reuses the actor
     tune.report({"payload": json.dumps({"outcome": outcome.to_dict()})})
+
+
+def _move_in(parcel: Parcel) -> None:
+    """Work where the driver works, as far as that is here: relative paths and imports mean the same in both."""
+    with contextlib.suppress(OSError):
+        os.chdir(parcel.folder)
+    sys.path.extend(entry for entry in parcel.path if entry not in sys.path)
+
+
+def _load(parcel: Parcel) -> Train:
+    """Return the trainable; where it cannot be loaded, one that raises why."""
+    try:
+        if parcel.train is None:
+            return _unpickled(parcel.function)
+        from tuner.loading import load_trainable
+
+        return load_trainable(parcel.train, parcel.origin)[0]
+    except Exception as error:
+        reason = error
+
+        def fail(config: dict[str, Any], trial: Trial) -> None:
+            raise reason
+
+        return fail
+
+
+@functools.lru_cache(maxsize=1)  # once a worker: as in one process, what a function keeps stays for its next trial
+def _unpickled(function: Any) -> Train:
+    import ray
+
+    return ray.cloudpickle.loads(ray.get(function))  # type: ignore[no-any-return]

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from conformance_backends import BackendConformance, as_in_a_notebook, facts, make_driver, make_sweep, same, unequal
+
+import tuner
+from tuner.backends.ray_tune import driver_side, session
+from tuner.backends.ray_tune.driver_side import classify_loss
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+
+
+class TestRay(BackendConformance):
+    backend = "ray"
+
+    def drive(self, driver, train):
+        driver_side.run(driver, train, None, driver_side.Options(cpus=2, gpus=0, max_concurrent=1))
+
+
+# -- a worker that dies -----------------------------------------------------------------------------------------------
+
+
+def dies(config, trial):
+    """Kills its own process: never, once after epoch 2, or always; writes down every epoch that it really trains."""
+    folder = Path(config["folder"])
+    total = trial.state["total"] if trial.state else 0
+    for epoch in range(trial.start_epoch + 1, trial.max_epochs + 1):
+        with (folder / f"{config['dies']}.txt").open("a") as executed:
+            executed.write(f"{epoch} ")
+        if config["dies"] == "always":
+            os.kill(os.getpid(), signal.SIGKILL)
+        total += epoch
+        trial.report(epoch=epoch, score=total, state={"total": total})
+        if config["dies"] == "once" and epoch == 2 and trial.start_epoch == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_trial_whose_worker_dies_goes_on_from_its_last_committed_epoch(tmp_path):
+    points = [{"dies": "once"}, {"dies": "always"}, {"dies": "never"}]
+    sweep = make_sweep(
+        dies,
+        {"dies": tuner.Choice(["once", "always", "never"]), "folder": str(tmp_path)},
+        max_epochs=4,
+        search={"strategy": "manual", "points": points},
+        failure={"max_retries": 1},
+        resources={"max_concurrent": 2},
+    )
+    results = tuner.run(sweep, storage=tmp_path)
+    trials = results.trials.set_index("config.dies")
+    # It goes on where it was: no epoch is lost, none is trained twice, none has two rows.
+    assert (tmp_path / "once.txt").read_text() == "1 2 3 4 "
+    assert tuple(trials.loc["once", ["status", "attempts", "epochs", "last.score"]]) == ("completed", 2, 4, 10)
+    rows = results.epochs[results.epochs["trial"] == trials.loc["once", "trial"]]
+    assert list(rows["epoch"]) == [1, 2, 3, 4] and list(rows["score"]) == [1, 3, 6, 10]
+    # A config that takes every worker down is held to be the cause, after max_retries more attempts.
+    assert tuple(trials.loc["always", ["status", "cause", "attempts"]]) == ("failed", "config.raised", 2)
+    assert "its worker died 2 times" in trials.loc["always", "error"]
+    assert (tmp_path / "always.txt").read_text() == "1 1 "
+    # The others are none the wiser.
+    assert tuple(trials.loc["never", ["status", "attempts"]]) == ("completed", 1)
+    assert results.best().config["dies"] in ("once", "never") and results.status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("The actor is dead because its owner has died.", "infrastructure.worker_lost"),
+        ("The actor died unexpectedly before finishing this task.", "infrastructure.worker_lost"),
+        ("Task was killed due to the node running low on memory.", "config.out_of_memory"),
+        ("The actor died because its node has died. Node Id: 3f2a", "infrastructure.node_lost"),
+        ("", "infrastructure.worker_lost"),
+    ],
+)
+def test_what_ray_says_of_a_lost_worker_has_a_cause(said, cause):
+    assert classify_loss(said)[0] == cause
+
+
+# -- the same results -------------------------------------------------------------------------------------------------
+
+
+def test_a_cnn_has_the_same_metrics_to_the_last_bit(tmp_path):
+    sweep = tuner.Sweep(
+        trainable="cnn",
+        data={"name": "digits", "limit": 300},
+        space={"learning_rate": tuner.LogUniform(1e-3, 1e-1), "dropout": tuner.Uniform(0, 0.5)},
+        defaults={"filters": 4, "dense_units": 16},
+        max_epochs=2,
+        search={"strategy": "hyperopt", "trials": 2, "initial_random": 1},
+        resources={"max_concurrent": 1},
+    )
+    inline, again = (tuner.run(sweep, storage=tmp_path, backend="inline") for _ in range(2))
+    assert same(inline, again)
+    assert same(inline, tuner.run(sweep, storage=tmp_path))
+    rows, epochs = facts(inline)
+    assert {row["status"] for row in rows} == {"completed"} and len(epochs) == 4
+    assert rows[0]["best.val_accuracy"] != rows[1]["best.val_accuracy"]
+
+
+# -- who runs when ----------------------------------------------------------------------------------------------------
+
+
+def test_no_more_trials_run_than_may(tmp_path):
+    def counts(config, trial):
+        mine = tmp_path / f"{trial.number}.running"
+        mine.touch()
+        trial.report(epoch=1, score=len(list(tmp_path.glob("*.running"))))
+        mine.unlink()
+
+    sweep = make_sweep(counts, {"x": 0.5, "y": tuner.Uniform(0, 1)}, search={"strategy": "random", "trials": 12})
+    assert set(tuner.run(sweep, storage=tmp_path).epochs["score"]) == {1}
+
+
+# -- what cannot be run -----------------------------------------------------------------------------------------------
+
+
+def test_a_function_that_cannot_be_sent_is_refused_before_a_trial_starts(tmp_path):
+    lock = threading.Lock()
+
+    def holds_a_lock(config, trial):
+        with lock:
+            trial.report(epoch=1, score=1)
+
+    with pytest.raises(tuner.TunerError, match=r"holds_a_lock: Ray must be able to pickle it.*lock.*inline"):
+        tuner.run(make_sweep(holds_a_lock, {"x": 0.5}), storage=tmp_path)
+
+
+def test_resources_that_no_node_has_are_named():
+    with pytest.raises(tuner.TunerError, match=r"64 CPUs and 0 GPUs a trial, on nodes with 2 CPUs, 0 GPUs"):
+        session.check_resources(64, 0, patience_s=0)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
+def test_an_address_where_nothing_answers_is_refused(address):
+    with pytest.raises(tuner.TunerError, match="a Ray cluster must answer"):
+        session._check_address(address)
+
+
+def test_the_environment_is_left_as_it_was(tmp_path):
+    before = dict(os.environ)
+    driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 1.0, "stubborn": False}))
+    driver_side.run(driver, as_in_a_notebook(unequal), None, driver_side.Options(2, 0, 1))
+    assert dict(os.environ) == before
+    assert not driver_side._seams

@@ -1,0 +1,30 @@
+"""One Ray for all the tests that need one: starting it takes longer than all of them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_local():
+    """A Ray of two cores that this process has already, as a notebook has; tuner.run uses it as it is."""
+    import ray
+
+    # A short path: Ray's socket names end at 107 bytes.
+    folder = tempfile.mkdtemp(prefix="tt-", dir="/tmp")
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        _temp_dir=folder,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,214 @@
+"""Ray itself: started on this machine for one sweep, joined as a cluster, or used as this process has it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tuner.errors import ResourceError, SweepFailed, UsageError
+
+# Read by Ray when it is imported, started or run. Each is a default that a user may override in the environment.
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal is the only log of results
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Ray's own state is never read back
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C would end like a finished sweep
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "5",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+_QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+_CONNECT_S = 5.0
+
+
+@contextlib.contextmanager
+def joined(address: str | None) -> Iterator[tuple[int, int] | None]:
+    """Join a cluster for as long as this is open.
+
+    Args:
+        address: Where it answers, "host:port" or "auto"; None joins none.
+
+    Yields:
+        Its cores and GPUs, or those of the Ray that this process has already; None where there is neither.
+
+    Raises:
+        UsageError: No cluster answers there.
+    """
+    with contextlib.ExitStack() as stack:
+        if address is not None:
+            stack.enter_context(environment())
+            _join(address, stack)
+        elif "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+            yield None
+            return
+        nodes = _nodes()
+        yield tuple(int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))  # type: ignore[misc]
+
+
+def _join(address: str, stack: contextlib.ExitStack) -> None:
+    import ray
+
+    if ray.is_initialized():
+        raise UsageError("address: this process has a Ray already, which is used as it is. Leave the address out.")
+    _check_address(address)
+    stack.callback(ray.shutdown)
+    with _quietly_started(stack):  # a cluster has its own temp dir and its own CPUs
+        ray.init(address=address, **_QUIET)
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing answers: Ray would try it for minutes."""
+    where = re.fullmatch(r"\[?(?P<host>[\w.:-]+?)\]?:(?P<port>\d+)", address)
+    problem = "it is neither host:port nor auto"
+    if address == "auto":
+        return
+    if where:
+        try:
+            socket.create_connection((where["host"], int(where["port"])), timeout=_CONNECT_S).close()
+        except (OSError, OverflowError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+        else:
+            return
+    raise UsageError(
+        f"--address: a Ray cluster must answer at host:port, but got ({address}: {problem}). "
+        "`ray status` on its head node shows whether it runs; without --address, Ray is started on this machine."
+    )
+
+
+@contextlib.contextmanager
+def running(cpus: int, gpus: int) -> Iterator[Path]:
+    """Start Ray on this machine, or use the one that this process has, for as long as this is open.
+
+    Args:
+        cpus: Cores to give a Ray started here.
+        gpus: GPUs to give a Ray started here.
+
+    Yields:
+        A private folder for Ray's files; it is deleted at the end.
+
+    Raises:
+        SweepFailed: Ray does not start.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module="ray")
+        import ray
+
+        # A short path: Ray's socket names end at 107 bytes. It is private (0700).
+        where = "/tmp" if os.name == "posix" else None
+        folder = tempfile.TemporaryDirectory(prefix="tuner-", dir=where, ignore_cleanup_errors=True)
+        scratch = Path(stack.enter_context(folder))
+        if not ray.is_initialized():
+            stack.callback(ray.shutdown)
+            _start(cpus, gpus, scratch, stack)
+        yield scratch / "results"
+
+
+def _start(cpus: int, gpus: int, scratch: Path, stack: contextlib.ExitStack) -> None:
+    import ray
+
+    with _quietly_started(stack):
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            include_dashboard=False,
+            _temp_dir=str(scratch / "ray"),
+            **_QUIET,
+        )
+
+
+@contextlib.contextmanager
+def _quietly_started(stack: contextlib.ExitStack) -> Iterator[None]:
+    """Keep Ray's own words off the terminal until `stack` closes, and SIGTERM in this process's own hands.
+
+    What Ray's words tell is in the journal, in this project's words: log_to_driver=False silences the workers but not
+    the raylet's errors, which a thread of Ray's prints. And Ray would answer SIGTERM by exiting, saving nothing.
+    """
+    from ray._private import utils, worker
+
+    stack.enter_context(_replaced(worker, "print_to_stdstream", lambda *args, **keywords: None))
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with _replaced(utils, "set_sigterm_handler", lambda handler: None):
+            yield
+    except Exception as error:
+        raise SweepFailed(f"Ray could not be started: {_line(error)}") from error
+    finally:
+        if main and signal.getsignal(signal.SIGTERM) is not before:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Put a value in the place of one of Ray's private functions, where this Ray has it."""
+    before = getattr(module, name, None)
+    if before is not None:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(module, name, before)
+
+
+@contextlib.contextmanager
+def environment(**more: str) -> Iterator[None]:
+    """Set what Ray reads from the environment, where the user has not, and take it back."""
+    mine = {name: value for name, value in (_ENVIRONMENT | more).items() if name not in os.environ}
+    os.environ.update(mine)
+    try:
+        yield
+    finally:
+        for name in mine:
+            os.environ.pop(name, None)
+
+
+def _nodes() -> list[dict[str, float]]:
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_resources(cpus: float, gpus: float, patience_s: float = 5.0) -> None:
+    """Refuse a request that no node can ever meet, instead of waiting for it.
+
+    Args:
+        cpus: Cores a trial asks for.
+        gpus: GPUs a trial asks for.
+        patience_s: How long nodes may take to appear, in seconds.
+
+    Raises:
+        ResourceError: No node has them.
+    """
+    deadline = time.monotonic() + patience_s
+    while not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in _nodes()):
+        if time.monotonic() > deadline:
+            offers = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in _nodes())
+            raise ResourceError(
+                f"resources: one node must have what a trial asks for, but got ({cpus:g} CPUs and {gpus:g} GPUs a "
+                f"trial, on nodes with {offers}). Lower resources.cpus_per_trial or resources.gpus_per_trial."
+            )
+        time.sleep(0.2)
