@@ -83,7 +83,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("run", metavar="RUN", help="a run folder, a name in ./runs, or latest")
     parser.add_argument("--metric", help="a column of results.epochs (default: the sweep's metric)")
-    parser.add_argument("--out", metavar="PNG", type=Path, help="default: figures/learning_curves.png in the run folder")
+    parser.add_argument(
+        "--out", metavar="PNG", type=Path, help="default: figures/learning_curves.png in the run folder"
+    )
     arguments = parser.parse_args()
     try:
         results = tuner.load(arguments.run)

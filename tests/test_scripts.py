@@ -89,7 +89,9 @@ def test_learning_curves_draws_a_picture(made, tmp_path):
 
 def test_learning_curves_of_another_metric_go_where_they_are_told_to(made, tmp_path):
     out = tmp_path / "new" / "train.png"
-    assert printed(script("learning_curves", made.folder, "--metric", "train_loss", "--out", out, cwd=tmp_path)) == [out]
+    assert printed(script("learning_curves", made.folder, "--metric", "train_loss", "--out", out, cwd=tmp_path)) == [
+        out
+    ]
     done = script("learning_curves", made.folder, "--metric", "accuracy", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "made: there is no metric accuracy. Valid: val_loss, train_loss.\n")
 

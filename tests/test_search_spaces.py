@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,11 @@ SPACES = {
 }
 BUNDLED = [name for name, (_, data, *_) in SPACES.items() if data in ("digits", "diabetes")]
 
-TITANIC = "PassengerId Survived Pclass Name Sex Age SibSp Parch Ticket Fare Cabin Embarked".split()
+TITANIC = "PassengerId,Survived,Pclass,Name,Sex,Age,SibSp,Parch,Ticket,Fare,Cabin,Embarked"
 HOUSING = (
-    "longitude latitude housing_median_age total_rooms total_bedrooms population households median_income "
-    "median_house_value ocean_proximity"
-).split()
+    "longitude,latitude,housing_median_age,total_rooms,total_bedrooms,population,households,median_income,"
+    "median_house_value,ocean_proximity"
+)
 
 
 def load(name, *overrides):
@@ -112,31 +111,27 @@ def test_runs(name, tmp_path):
     assert results.counts() == {"completed": 2}
 
 
-# -- files that need a download, with tiny stand-ins in the genuine form ------------------------------------------------
-
-
-def write_csv(path, columns, rows):
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])
-    return path
+# -- files that need a download, with tiny stand-ins in the genuine form -----------------------------------------------
 
 
 def titanic(path):
-    rows = [
-        [i, i % 2, 1 + i % 3, f"Doe, {i}", "male" if i % 3 else "female", "" if i % 5 == 0 else 20 + i, 0, 1]
-        + [f"A{i}", 7.25 + i, "", "SCQ"[i % 3]]
+    rows = (
+        f'{i},{i % 2},{1 + i % 3},"Doe, {i}",{("female", "male")[i % 2]},{"" if i % 5 == 0 else 20 + i},0,1,'
+        f"A{i},{7 + i},,{'SCQ'[i % 3]}"
         for i in range(60)
-    ]
-    return write_csv(path, TITANIC, rows)
+    )
+    path.write_text("\n".join([TITANIC, *rows]))
+    return path
 
 
 def housing(path):
-    rows = [
-        [-122.0, 37.0, 40 + i % 7, 800 + i, "" if i % 9 == 0 else 120 + i, 300, 100, 2 + i % 5, 90000 + 500 * i]
-        + ["NEAR BAY" if i % 2 else "INLAND"]
+    rows = (
+        f"-122.2,37.8,{40 + i % 7},{800 + i},{'' if i % 9 == 0 else 120 + i},300,100,{2 + i % 5},{90000 + 500 * i},"
+        f"{('INLAND', 'NEAR BAY')[i % 2]}"
         for i in range(60)
-    ]
-    return write_csv(path, HOUSING, rows)
+    )
+    path.write_text("\n".join([HOUSING, *rows]))
+    return path
 
 
 def cats_and_dogs(folder):

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import reprlib
 import shutil
 import zipfile
@@ -148,7 +147,9 @@ def load(folder: Path) -> dict[str, Any]:
     path = folder / STATE_NAME
     try:
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes raise almost anything
         raise DamagedCheckpoint(f"{path}: it must hold tensors and plain values, but cannot be loaded.") from error
 
 

@@ -78,7 +78,6 @@ class TrialRecord:
     epochs: dict[int, EpochRecord] = field(default_factory=dict)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
     infrastructure_failures: int = 0
-    _attempt_at: float = 0.0
     _duration_before_s: float = 0.0
 
     def best_epoch(self, metric: str, mode: str) -> int | None:
@@ -168,7 +167,7 @@ def _attempt(history: History, event: Event) -> None:
     record = history.trials[event.trial]
     record.attempts, record.start_epoch = event.attempt, event.body["start_epoch"]
     record.status, record.cause, record.error = "running", None, None
-    record._attempt_at, record._duration_before_s = event.at, record.duration_s
+    record._duration_before_s = record.duration_s
     record.started_at = record.started_at or event.at
     # What came after the state that this attempt starts from is run again, so its rows no longer count.
     record.epochs = {epoch: row for epoch, row in record.epochs.items() if epoch <= record.start_epoch}

@@ -130,16 +130,13 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        try:
+        with _told(path), contextlib.ExitStack() as opened:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            opened.callback(self._connection.close)
             _prepare(self._connection, path)
-        except BaseException as error:
-            self._connection.close()
-            if isinstance(error, sqlite3.Error):
-                raise _unusable(path, error) from error
-            raise
-        self._mark = os.open(path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT, 0o644)
-        self._next_seq: int | None = 1 + _last_seq(self._connection)
+            self._next_seq: int | None = 1 + _last_seq(self._connection)
+            self._mark = os.open(path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT, 0o644)
+            opened.pop_all()  # nothing went wrong, so it stays open
 
     def append(self, *events: Event) -> list[Event]:
         """Commit the events in one transaction, in order; they are durable when it returns.
@@ -200,7 +197,8 @@ class Journal:
 
     def events(self) -> list[Event]:
         """Return every committed event in the global order."""
-        return list(_rows(self._connection, self.path))
+        with _told(self.path):
+            return list(_rows(self._connection, self.path))
 
     def close(self) -> None:
         """Fold the write-ahead log back into the file and close it."""
@@ -243,16 +241,12 @@ def _has_log(path: Path) -> bool:
 
 def _read_as(mode: str, consume: Callable[[Iterator[Event]], T], path: Path) -> T:
     mark = _mark(path)  # before the rows, which its driver may be adding to
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, timeout=10)
-        ) as connection:
-            connection.execute("BEGIN")  # one snapshot
-            _check_version(connection, path)
-            _check_mark(path, mark, _last_seq(connection))
-            return consume(_rows(connection, path))
-    except sqlite3.Error as error:
-        raise _unusable(path, error) from error
+    uri = f"{path.resolve().as_uri()}?{mode}"
+    with _told(path), contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+        connection.execute("BEGIN")  # one snapshot
+        _check_version(connection, path)
+        _check_mark(path, mark, _last_seq(connection))
+        return consume(_rows(connection, path))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -291,7 +285,8 @@ def _mark_text(last: int) -> str:
 def _mark(path: Path) -> int:
     """Return the last row that the mark beside a journal knows of; 0 where there is none, or it is damaged itself."""
     try:
-        text = path.with_name(MARK_NAME).read_text(errors="replace")
+        with path.with_name(MARK_NAME).open("rb") as file:
+            text = file.read(len(_mark_text(0))).decode(errors="replace")
     except OSError:
         return 0
     number = text[:20]
@@ -318,6 +313,15 @@ def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
             what = "is missing" if seq != place else "does not match its checksum"
             raise RunError(f"{path}: row {place} {what}, so the journal is damaged. Run `tuner doctor`.")
         yield Event(kind, trial, attempt, epoch, decode(body), at, seq)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say what SQLite says of a journal in one sentence."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: SQLite quotes a damaged name
+        raise _unusable(path, error) from error
 
 
 def _unusable(path: Path, error: Exception) -> RunError:

@@ -44,10 +44,10 @@ def infer(name: str, values: list[Any]) -> Column:
     """Return the column that values of unknown kind make."""
     found = {type(value) for value in values} - {type(None)}
     kind: Kind = "json"
-    if found == {int} and all(value is None or abs(value) < 2**63 for value in values):
-        kind = "int"
-    elif found <= {int, float}:
+    if not found or (float in found and found <= {int, float}):
         kind = "float"
+    elif found == {int} and all(value is None or abs(value) < 2**63 for value in values):
+        kind = "int"
     elif found in ({bool}, {str}):
         kind = "bool" if bool in found else "text"
     return Column(name, kind, values, gaps=None in values)

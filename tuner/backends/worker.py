@@ -297,7 +297,8 @@ def _never_reported(job: Job, returned: object) -> tuple[str, str]:
 def classify(error: BaseException) -> tuple[str, str]:
     """Return the cause and the one-line sentence of what a trainable raised."""
     text = str(error) if isinstance(error, TunerError) else f"{type(error).__name__}: {error}"
-    sentence = " ".join(text.split())[:500].rstrip(": ")
+    # A file name that is not UTF-8 would keep the frames, which hold every sentence, from being written.
+    sentence = " ".join(text.split())[:500].rstrip(": ").encode(errors="backslashreplace").decode()
     if isinstance(error, MetricError):
         return "config.metric", sentence
     if isinstance(error, ShapeError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuner.cli import best, export, list_, ls, plan, resume, run, show, try_
+from tuner.cli import best, doctor, export, list_, ls, plan, resume, run, show, try_
 from tuner.cli.arguments import spread_sets
 from tuner.errors import TunerError, nearest
 
@@ -22,6 +22,7 @@ _COMMANDS: tuple[tuple[str, Any, str, str], ...] = (
     ("show", show.show, _READ, show.EXAMPLE),
     ("best", best.best, _READ, best.EXAMPLE),
     ("export", export.export, _READ, export.EXAMPLE),
+    ("doctor", doctor.doctor, _READ, doctor.EXAMPLE),
 )
 
 

@@ -59,22 +59,23 @@ def run(driver: Driver, train: Train | str, data: Data | None, options: Options)
     # The seam holds the concurrency: Ray's own limiter would leak a slot where Ray ends a trial in silence.
     with session.environment(TUNE_MAX_PENDING_TRIALS_PG=str(options.max_concurrent)):
         pickled = None if isinstance(train, str) else _pickled(train)
-        with session.running(options.cpus, options.gpus) as scratch:
+        with session.running(options.cpus, options.gpus) as (scratch, ray_goes_on):
             resources = driver.sweep.resources
             session.check_resources(resources.cpus_per_trial, resources.gpus_per_trial or 0)
-            _drive(driver, _parcel(train, pickled, data, options.origin), options.max_concurrent, scratch)
+            seam = _Seam(driver, options.max_concurrent)
+            _drive(seam, _parcel(train, pickled, data, options.origin), scratch, ray_goes_on)
 
 
-def _drive(driver: Driver, parcel: Parcel, max_concurrent: int, scratch: Path) -> None:
-    seam = _Seam(driver, max_concurrent)
+def _drive(seam: _Seam, parcel: Parcel, scratch: Path, ray_goes_on: bool) -> None:
     token = next(_tokens)
     _seams[token] = seam
     try:
-        _fit(token, driver.sweep.resources, parcel, scratch)
-        if not driver.finished:
+        _fit(token, seam.driver.sweep.resources, parcel, scratch)
+        if not seam.driver.finished:
             raise SweepFailed("Ray ended before the sweep did.")
     except BaseException as error:
-        seam.kill_workers()
+        if ray_goes_on:
+            seam.release_workers()
         if seam.error is not None:
             raise seam.error from None
         if type(error).__module__.partition(".")[0] == "ray":
@@ -148,6 +149,7 @@ class _Seam:
         self.max_concurrent = max_concurrent
         self.attempts: dict[str, tuple[str, int]] = {}
         self.ray_trials: dict[str, Any] = {}
+        self.controller: Any = None
         self.error: BaseException | None = None
 
     def suggest(self, ray_trial: str) -> Job | None:
@@ -184,14 +186,12 @@ class _Seam:
             cause, sentence = classify_loss(error)
             self.driver.end(trial, attempt, Outcome("failed", cause, sentence))
 
-    def kill_workers(self) -> None:
-        """End what still trains: a Ray that goes on after the sweep would let it train to its next report."""
-        import ray
-
-        for trial in self.ray_trials.values():
-            if actor := trial.temporary_state.ray_actor:
-                with contextlib.suppress(Exception):  # it, or Ray, is gone already
-                    ray.kill(actor)
+    def release_workers(self) -> None:
+        """End the workers and give back what they hold: what interrupts Ray Tune keeps it from doing so itself."""
+        manager = getattr(self.controller, "_actor_manager", None)
+        if manager is not None:
+            with contextlib.suppress(Exception):  # Ray may be gone
+                manager.cleanup()
 
     def guarded(self, action: Callable[[], Any]) -> Any:
         """Run an action; an error in it is kept, since Ray would wrap it or swallow it, and ends everything."""
@@ -263,7 +263,9 @@ def _translation() -> tuple[Any, Any]:
             return _rebuild, (1, self.token)
 
         def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-            _seams[self.token].ray_trials[trial.trial_id] = trial
+            seam = _seams[self.token]
+            seam.controller = getattr(tune_controller, "_tune_controller", tune_controller)
+            seam.ray_trials[trial.trial_id] = trial
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             seam = _seams[self.token]

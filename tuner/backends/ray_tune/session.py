@@ -93,7 +93,7 @@ def _check_address(address: str) -> None:
 
 
 @contextlib.contextmanager
-def running(cpus: int, gpus: int) -> Iterator[Path]:
+def running(cpus: int, gpus: int) -> Iterator[tuple[Path, bool]]:
     """Start Ray on this machine, or use the one that this process has, for as long as this is open.
 
     Args:
@@ -101,7 +101,7 @@ def running(cpus: int, gpus: int) -> Iterator[Path]:
         gpus: GPUs to give a Ray started here.
 
     Yields:
-        A private folder for Ray's files; it is deleted at the end.
+        A private folder for Ray's files, deleted at the end, and whether Ray goes on after that.
 
     Raises:
         SweepFailed: Ray does not start.
@@ -115,10 +115,11 @@ def running(cpus: int, gpus: int) -> Iterator[Path]:
         where = "/tmp" if os.name == "posix" else None
         folder = tempfile.TemporaryDirectory(prefix="tuner-", dir=where, ignore_cleanup_errors=True)
         scratch = Path(stack.enter_context(folder))
-        if not ray.is_initialized():
+        goes_on = ray.is_initialized()
+        if not goes_on:
             stack.callback(ray.shutdown)
             _start(cpus, gpus, scratch, stack)
-        yield scratch / "results"
+        yield scratch / "results", goes_on
 
 
 def _start(cpus: int, gpus: int, scratch: Path, stack: contextlib.ExitStack) -> None:

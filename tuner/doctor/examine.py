@@ -1,0 +1,83 @@
+"""Every finding, in the order in which a person would look."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tuner import journal
+from tuner.doctor.case import Case, Finding, links, read_json
+from tuner.doctor.files import (
+    examine_best,
+    examine_checkpoints,
+    examine_orphans,
+    examine_predictions,
+    examine_provenance,
+    examine_sweep,
+)
+from tuner.doctor.journal import examine_journal
+from tuner.results import LOCK_NAME
+
+# What a few checkpoints and a copy of the journal need.
+_LOW_WATER_BYTES = 200_000_000
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Return what is wrong with a run folder, and what is worth knowing; changes nothing.
+
+    Args:
+        folder: The run folder; its journal may be damaged or missing.
+
+    Raises:
+        RunError: There is no such folder.
+    """
+    case = Case.of(folder)
+    found = list(_examine_links(case))
+    if found:
+        return found  # nothing behind a link is looked at
+    return [
+        *_examine_lock(case),
+        *examine_journal(case),
+        *examine_sweep(case),
+        *examine_provenance(case),
+        *examine_checkpoints(case),
+        *examine_best(case),
+        *examine_predictions(case),
+        *examine_orphans(case),
+        *_examine_disk(case),
+    ]
+
+
+def _examine_links(case: Case) -> Iterator[Finding]:
+    for relative in links(case.folder):
+        what = f"{case.path(relative)}: a symbolic link, which this project never makes in a run folder."
+        meaning = "A resume or a repair would write to where it leads."
+        yield Finding("error", what, meaning, "Remove the link, or put the file itself in its place.", None, relative)
+
+
+def _examine_lock(case: Case) -> Iterator[Finding]:
+    if not case.driven:
+        return
+    entry = read_json(case.folder / LOCK_NAME)
+    owner = "a process"
+    with contextlib.suppress(KeyError, TypeError):
+        owner = f"process {entry['pid']} on {entry['host']} (since {entry['since']})"
+    what = f"{case.path(LOCK_NAME)}: {owner} is driving this sweep."
+    meaning = "What it is writing at this moment is not looked at."
+    yield Finding("note", what, meaning, "Nothing; a repair must wait until it has ended.")
+
+
+def _examine_disk(case: Case) -> Iterator[Finding]:
+    free = shutil.disk_usage(case.folder).free
+    with contextlib.suppress(OSError):
+        needed = _LOW_WATER_BYTES + 2 * (case.folder / journal.FILE_NAME).stat().st_size
+        if free < needed:
+            what = f"{case.folder}: {free / 1e6:.0f} MB are free on its disk."
+            meaning = "A resume may soon be unable to commit."
+            yield Finding("warning", what, meaning, "Make room, or move the run folder to a larger disk.")
+    if not os.access(case.folder, os.W_OK):
+        what = f"{case.folder}: this account may not write here."
+        yield Finding("note", what, "It can be read, but not resumed or repaired.", "Use an account that may.")

@@ -1,0 +1,120 @@
+"""Rows out of a journal file that may be damaged: each is taken for what its own checksum says, or not at all.
+
+tuner.journal refuses a damaged file as a whole, and rightly so; this is for the backup, which must not copy damage,
+and for `tuner doctor`, which saves what there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tuner import journal
+from tuner.history import Event
+
+_COLUMNS = "seq, kind, trial, attempt, epoch, at, body, checksum, parent"
+# A damaged page shows up as any of these: broken structure, text that is no UTF-8, a number too large.
+_READING = (sqlite3.Error, UnicodeError, OverflowError, ValueError)
+
+
+class Source:
+    """A journal file open for reading; nothing that is in it, or missing from it, raises.
+
+    Args:
+        path: The file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error: str | None = None
+        self._connection: sqlite3.Connection | None = None
+        if not path.is_file():
+            self.error = "there is no such file"
+            return
+        # Without a log nobody writes to it, and reading it leaves no files of SQLite's own beside it.
+        mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+        uri = f"{path.absolute().as_uri()}?{mode}"
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)
+            self._connection.execute("BEGIN")  # one snapshot, also while a driver writes
+            self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            self.error = str(error)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def ask(self, query: str, *values: Any) -> list[tuple[Any, ...]] | None:
+        """Return a query's rows, or None where the file cannot answer."""
+        if self._connection is None:
+            return None
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except _READING as error:
+            self.error = self.error or str(error)
+            return None
+
+    def last(self) -> int:
+        """Return the last row's number, valid or not; 0 where none can be read."""
+        found = self.ask("SELECT max(seq) FROM events")
+        return found[0][0] if found and isinstance(found[0][0], int) else 0
+
+    def version(self) -> int:
+        """Return the schema version; 0 where it cannot be read."""
+        found = self.ask("PRAGMA user_version")
+        return int(found[0][0]) if found else 0
+
+    def row(self, seq: int) -> Event | None:
+        """Return one row, or None where it is missing, unreadable, or not as it was committed."""
+        found = self.ask(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", seq)
+        return _event(found[0]) if found else None
+
+    def rows(self) -> Iterator[tuple[Event, int | None]]:
+        """Yield the valid rows from the first on, up to the first that is not, each with its parent's number."""
+        if self._connection is None:
+            return
+        with contextlib.suppress(*_READING):
+            found = self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")
+            for place, values in enumerate(found, start=1):
+                event = _event(values)
+                if event is None or event.seq != place:
+                    return
+                yield event, values[-1]
+
+
+def merged(sources: Sequence[Source]) -> Iterator[Event]:
+    """Yield the rows of a sweep from the first on, each out of the first source that has it, up to a gap in all."""
+    for seq in itertools.count(1):
+        event = next((row for source in sources if (row := source.row(seq)) is not None), None)
+        if event is None:
+            return
+        yield event
+
+
+def of_one_sweep(first: Source, other: Source) -> bool:
+    """Return whether two files tell of the same sweep, as far as both can still say."""
+    ours, theirs = first.row(1), other.row(1)
+    return ours is None or theirs is None or ours == theirs
+
+
+def _event(values: tuple[Any, ...]) -> Event | None:
+    seq, kind, trial, attempt, epoch, at, body, checksum, _ = values
+    try:
+        if checksum != journal._checksum(seq, kind, trial, attempt, epoch, at, body):
+            return None
+        return Event(kind, trial, attempt, epoch, journal.decode(body), at, seq)
+    except _READING:
+        return None
+    except (TypeError, RecursionError):  # a checksum is no signature: whoever makes a row can make one, too
+        return None
