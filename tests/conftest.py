@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 
@@ -25,6 +26,7 @@ def ray_local():
         logging_level=logging.CRITICAL,
         _temp_dir=folder,
     )
+    os.environ.pop("PYTHONBREAKPOINT", None)  # Ray's own debugger, which would outlive it
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

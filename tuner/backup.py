@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tuner.errors import RunError
-from tuner.salvage import Source
+from tuner.salvage import Source, connect
 
 FILE_NAME = "journal.backup.sqlite"
 
@@ -124,7 +124,7 @@ def check(copy: Path, journal: Path | None = None) -> int:
 
 def _copy(journal: Path, scratch: Path) -> None:
     with (
-        contextlib.closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as source,
+        contextlib.closing(connect(journal)) as source,
         contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as target,
     ):
         target.execute("PRAGMA synchronous = OFF")  # flushed as a whole, before it gets its name

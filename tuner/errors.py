@@ -111,6 +111,9 @@ class Interrupted(TunerError):
         super().__init__(message)
         self.exit_status = exit_status
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int]]:
+        return type(self), (str(self), self.exit_status)
+
 
 class StopTrial(BaseException):
     """Raised by trial.report when a stopping rule ended the trial.

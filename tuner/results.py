@@ -244,7 +244,7 @@ def find_run(run: str | os.PathLike[str], storage: str | os.PathLike[str] = DEFA
             return folder
     remedy = nearest(text, names) or "`tuner ls` lists the runs."
     raise RunError(
-        f"{text}: RUN must be a run folder, a name in ./{storage}, or latest, but there is none there. {remedy}"
+        f"{text}: RUN must be a run folder, a name in {storage}, or latest, but there is none there. {remedy}"
     )
 
 

@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from tuner.errors import UsageError
@@ -109,7 +110,9 @@ def _iso_text(at: float) -> str:
 
 def _write_csv(table: Sequence[Column], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # Made with "\r\n", since the csv module puts only the characters of the line's own end in quotes.
+        lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+        writer = csv.writer(lines, lineterminator="\r\n")
         writer.writerow([column.name for column in table])
         writer.writerows(zip(*map(_texts, table), strict=True))
 

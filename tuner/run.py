@@ -257,8 +257,9 @@ class _Signals:
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            self._before = {number: signal.signal(number, self._receive) for number in watched}
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a parent process, has decided
+                    self._before[number] = signal.signal(number, self._receive)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():

@@ -18,6 +18,7 @@ from tuner import journal
 from tuner.history import Event
 
 _COLUMNS = "seq, kind, trial, attempt, epoch, at, body, checksum, parent"
+_TYPES = (int, str, str, int, int, float, str, str, int | None)
 # A damaged page shows up as any of these: broken structure, text that is no UTF-8, a number too large.
 _READING = (sqlite3.Error, UnicodeError, OverflowError, ValueError)
 
@@ -36,11 +37,8 @@ class Source:
         if not path.is_file():
             self.error = "there is no such file"
             return
-        # Without a log nobody writes to it, and reading it leaves no files of SQLite's own beside it.
-        mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
-        uri = f"{path.absolute().as_uri()}?{mode}"
         try:
-            self._connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)
+            self._connection = connect(path)
             self._connection.execute("BEGIN")  # one snapshot, also while a driver writes
             self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as error:
@@ -93,6 +91,13 @@ class Source:
                 yield event, values[-1]
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads, also while a driver writes."""
+    # Without a log nobody writes to it, and reading it leaves no files of SQLite's own beside it.
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=10, isolation_level=None)
+
+
 def merged(sources: Sequence[Source]) -> Iterator[Event]:
     """Yield the rows of a sweep from the first on, each out of the first source that has it, up to a gap in all."""
     for seq in itertools.count(1):
@@ -111,6 +116,8 @@ def of_one_sweep(first: Source, other: Source) -> bool:
 def _event(values: tuple[Any, ...]) -> Event | None:
     seq, kind, trial, attempt, epoch, at, body, checksum, _ = values
     try:
+        if not all(map(isinstance, values, _TYPES)):
+            return None
         if checksum != journal._checksum(seq, kind, trial, attempt, epoch, at, body):
             return None
         return Event(kind, trial, attempt, epoch, journal.decode(body), at, seq)

@@ -71,12 +71,21 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Untouched:
-    """A scenario's untouched sweep: what it left, the points it passed, and how long it took."""
+    """A scenario's untouched sweep: what it left, the points it passed, and how long it took.
+
+    Args:
+        evidence: What it left.
+        points: How often it passed each named point.
+        startup_s: Seconds from the process's start to its first durable write.
+        span_s: Seconds from there to its end.
+        train_s: Seconds from the first epoch's start to the last line of the trainable's log.
+    """
 
     evidence: Evidence
     points: Counter[str]
     startup_s: float
     span_s: float
+    train_s: float
 
 
 class Sweep:
@@ -155,15 +164,22 @@ def run_untouched(scenario: Scenario, folder: Path, warm: WarmStarter | None) ->
     sweep = Sweep(scenario, folder, warm)
     process = sweep.start(sweep.arguments())
     began = time.monotonic()
-    while not sweep.trace.exists() and process.poll() is None:
-        time.sleep(0.005)
-    startup_s = time.monotonic() - began
+    startup_s = _until(sweep.trace, process) - began
+    first_epoch = _until(sweep.log, process)
     status = process.wait(_LIMIT_S[scenario.backend])
     span_s = time.monotonic() - began - startup_s
     points = Counter(sweep.trace.read_text().splitlines())
     if status not in (0, 3):
         raise RuntimeError(f"{scenario.name}: the untouched sweep exits with {status}: {sweep.words()}")
-    return Untouched(sweep.export(status), points, startup_s, span_s)
+    train_s = time.monotonic() - (time.time() - sweep.log.stat().st_mtime) - first_epoch
+    return Untouched(sweep.export(status), points, startup_s, span_s, train_s)
+
+
+def _until(file: Path, process: Process) -> float:
+    """Wait for a file, or the process's end; returns the time then."""
+    while not file.exists() and process.poll() is None:
+        time.sleep(0.005)
+    return time.monotonic()
 
 
 class Chaos:
@@ -225,7 +241,7 @@ class Chaos:
             return Kill("process", name, 1 + int(self.untouched.points[name] * rng.random() ** 2))
         who = rng.choice(("driver", "family", "worker", "worker", "raylet") if ray else ("driver",))
         early = rng.random() < 0.15 and who in ("driver", "family")
-        return Kill(who, after=-rng.random() if early else rng.random() / (1 if ray else 3))
+        return Kill(who, after=-rng.random() if early else rng.random() / 3)
 
     def _round(self, kill: Kill | None, *, cold: bool) -> int | None:
         """Run or resume once; returns the exit status where the sweep ended, None where it was killed."""
@@ -267,23 +283,24 @@ class Chaos:
         return hit
 
     def _kill_in_time(self, process: Process, kill: Kill, limit: float) -> bool:
-        deadline = process.began + limit
-        marker = self.sweep.log if kill.who in ("worker", "raylet") else self.sweep.trace
-        size = self.sweep.log.stat().st_size if self.sweep.log.exists() else 0
+        moment = self._moment(process, kill, limit)
+        while moment is not None and process.poll() is None:
+            if time.monotonic() >= moment and (victims := self._victims(process, kill.who)):
+                return sum(map(starter.kill, victims)) > 0  # all of them
+            time.sleep(0.005)
+        return False
+
+    def _moment(self, process: Process, kill: Kill, limit: float) -> float | None:
+        """Return when to kill; None where the process ended, or did nothing, before that could be known."""
         if kill.after < 0:
-            moment = process.began - kill.after * self.untouched.startup_s
-        else:
-            while not (marker.exists() and (marker != self.sweep.log or marker.stat().st_size > size)):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    return False
-                time.sleep(0.005)
-            moment = time.monotonic() + kill.after * self.untouched.span_s
-        while time.monotonic() < moment:
-            if process.poll() is not None:
-                return False
-            time.sleep(min(0.02, max(0.0, moment - time.monotonic())))
-        killed = [starter.kill(pid) for pid in self._victims(process, kill.who)]
-        return any(killed)
+            return process.began - kill.after * self.untouched.startup_s
+        log, trains = self.sweep.log, self.scenario.backend == "ray"  # Ray's start-up is most of its span
+        before = log.stat().st_size if log.exists() else 0
+        while not (log.exists() and log.stat().st_size > before) if trains else not self.sweep.trace.exists():
+            if process.poll() is not None or time.monotonic() > process.began + limit:
+                return None
+            time.sleep(0.005)
+        return time.monotonic() + kill.after * (self.untouched.train_s if trains else self.untouched.span_s)
 
     def _victims(self, process: Process, who: str) -> list[int]:
         family = process.family()

@@ -2,21 +2,37 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from conformance_backends import BackendConformance, as_in_a_notebook, facts, make_driver, make_sweep, same, unequal
+import ray
+from conformance_backends import BackendConformance, facts, make_driver, make_sweep, same, unequal
 
 import tuner
 from tuner.backends.ray_tune import driver_side, session
 from tuner.backends.ray_tune.driver_side import classify_loss
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("everything_is_given_back")]
+
+
+@pytest.fixture
+def everything_is_given_back(ray_local):
+    """A Ray that goes on must have all its cores again, however a sweep ended; Ray takes a moment to count them."""
+    yield
+    for _ in range(300):
+        if ray.available_resources().get("CPU") == 2:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"workers are left: {ray.available_resources()}")
 
 
 class TestRay(BackendConformance):
     backend = "ray"
+    with_state = False  # the tests below kill workers that keep one; each worker that does imports torch
 
     def drive(self, driver, train):
         driver_side.run(driver, train, None, driver_side.Options(cpus=2, gpus=0, max_concurrent=1))
@@ -26,7 +42,7 @@ class TestRay(BackendConformance):
 
 
 def dies(config, trial):
-    """Kills its own process: never, once after epoch 2, or always; writes down every epoch that it really trains."""
+    """Kills its own process, once after epoch 2 or always; writes down every epoch that it really trains."""
     folder = Path(config["folder"])
     total = trial.state["total"] if trial.state else 0
     for epoch in range(trial.start_epoch + 1, trial.max_epochs + 1):
@@ -41,10 +57,10 @@ def dies(config, trial):
 
 
 def test_a_trial_whose_worker_dies_goes_on_from_its_last_committed_epoch(tmp_path):
-    points = [{"dies": "once"}, {"dies": "always"}, {"dies": "never"}]
+    points = [{"dies": "once"}, {"dies": "always"}]
     sweep = make_sweep(
         dies,
-        {"dies": tuner.Choice(["once", "always", "never"]), "folder": str(tmp_path)},
+        {"dies": tuner.Choice(["once", "always"]), "folder": str(tmp_path)},
         max_epochs=4,
         search={"strategy": "manual", "points": points},
         failure={"max_retries": 1},
@@ -61,23 +77,60 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_last_committed_epoch(tmp_pat
     assert tuple(trials.loc["always", ["status", "cause", "attempts"]]) == ("failed", "config.raised", 2)
     assert "its worker died 2 times" in trials.loc["always", "error"]
     assert (tmp_path / "always.txt").read_text() == "1 1 "
-    # The others are none the wiser.
-    assert tuple(trials.loc["never", ["status", "attempts"]]) == ("completed", 1)
-    assert results.best().config["dies"] in ("once", "never") and results.status == "completed"
+    assert results.best().config["dies"] == "once" and results.status == "completed"
+
+
+KILLED = """The actor died unexpectedly before finishing this task.
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was \
+killed by the OOM killer due to high memory usage, (2) ray stop --force was called, or (3) the worker crashed \
+unexpectedly due to SIGSEGV or another unexpected error. If the process was killed by the kernel OOM killer \
+(verifiable by checking for OOM in dmesg of the OOMing node), consider enabling resource isolation via \
+--enable-resource-isolation to prevent node deaths by resource contention."""
 
 
 @pytest.mark.parametrize(
     ("said", "cause"),
     [
-        ("The actor is dead because its owner has died.", "infrastructure.worker_lost"),
-        ("The actor died unexpectedly before finishing this task.", "infrastructure.worker_lost"),
-        ("Task was killed due to the node running low on memory.", "config.out_of_memory"),
+        (KILLED, "infrastructure.worker_lost"),
+        ("1 worker(s) were killed due to the node running low on memory.", "config.out_of_memory"),
         ("The actor died because its node has died. Node Id: 3f2a", "infrastructure.node_lost"),
         ("", "infrastructure.worker_lost"),
     ],
 )
 def test_what_ray_says_of_a_lost_worker_has_a_cause(said, cause):
     assert classify_loss(said)[0] == cause
+
+
+def unimportable(config, *, parcel):
+    """Stands in for this project where a node has not installed it."""
+
+
+def test_a_worker_that_cannot_start_ends_the_sweep_and_is_not_blamed_on_a_config(tmp_path, monkeypatch):
+    nowhere = ModuleType("nowhere")
+    nowhere.unimportable = unimportable
+    monkeypatch.setattr(unimportable, "__module__", "nowhere")
+    monkeypatch.setitem(sys.modules, "nowhere", nowhere)
+    monkeypatch.setattr(driver_side, "ray_trial", unimportable)
+    driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 1.0, "stubborn": False}))
+    with pytest.raises(tuner.TunerError, match=r"a worker on Ray must start, but got .*No module named 'nowhere'"):
+        driver_side.run(driver, unequal, None, driver_side.Options(2, 0, 1))
+    assert len(driver.history.trials) == 1
+
+
+def test_a_trial_waits_for_the_one_before_it_to_clear_up(tmp_path):
+    def lingers(config, trial):
+        try:
+            for epoch in range(1, 5):
+                trial.report(epoch=epoch, score=0.5)
+        finally:
+            time.sleep(3)  # longer than Ray waits by itself
+
+    stopping = {"rules": ["plateau"], "plateau": {"patience": 1, "grace_epochs": 1}}
+    sweep = make_sweep(lingers, {"x": tuner.Uniform(0, 1)}, max_epochs=5, stopping=stopping)
+    trials = tuner.run(sweep, storage=tmp_path).trials
+    assert list(trials["status"]) == ["stopped"] * 2
+    assert list(trials["attempts"]) == [1, 1] and trials["worker"].nunique() == 1
 
 
 # -- the same results -------------------------------------------------------------------------------------------------
@@ -112,7 +165,11 @@ def test_no_more_trials_run_than_may(tmp_path):
         mine.unlink()
 
     sweep = make_sweep(counts, {"x": 0.5, "y": tuner.Uniform(0, 1)}, search={"strategy": "random", "trials": 12})
+    before = dict(os.environ)
     assert set(tuner.run(sweep, storage=tmp_path).epochs["score"]) == {1}
+    # Nor does anything stay of it in this process.
+    assert dict(os.environ) == before
+    assert not driver_side._seams
 
 
 # -- what cannot be run -----------------------------------------------------------------------------------------------
@@ -138,11 +195,3 @@ def test_resources_that_no_node_has_are_named():
 def test_an_address_where_nothing_answers_is_refused(address):
     with pytest.raises(tuner.TunerError, match="a Ray cluster must answer"):
         session._check_address(address)
-
-
-def test_the_environment_is_left_as_it_was(tmp_path):
-    before = dict(os.environ)
-    driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 1.0, "stubborn": False}))
-    driver_side.run(driver, as_in_a_notebook(unequal), None, driver_side.Options(2, 0, 1))
-    assert dict(os.environ) == before
-    assert not driver_side._seams

@@ -265,10 +265,21 @@ class Driver:
             elif failure == "infrastructure.worker_lost":
                 # The same config took every worker down with it: that is the config's fault.
                 lost = record.infrastructure_failures + 1
-                sentence = f"its worker died {lost} times, so the config is held to be the cause. {outcome.error}"
+                often = "once" if lost == 1 else f"{lost} times"
+                sentence = f"its worker died {often}, so the config is held to be the cause."
                 outcome = dataclasses.replace(outcome, cause="config.raised", error=sentence)
         self._commit(_end_event(record, outcome))
         self._prune(record)
+
+    def postpone(self, trial: str, attempt: int) -> None:
+        """Commit that an attempt never began, since its worker could not be had; another is the next to begin.
+
+        Raises:
+            StaleAttempt: The attempt is not the trial's current one.
+        """
+        record = self._current(trial, attempt)
+        self._commit(_end_event(record, Outcome("interrupted")))
+        self._waiting.insert(0, record)
 
     def interrupt(self) -> None:
         """Commit that the attempts now running were interrupted; a resume continues them."""

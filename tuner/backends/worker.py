@@ -14,6 +14,7 @@ import platform
 import random
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -252,7 +253,7 @@ def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: b
         tee: Also show the trainable's output where it would have gone.
 
     Returns:
-        The outcome. KeyboardInterrupt passes through: it ends the process, not the trial.
+        The outcome. A KeyboardInterrupt of the main thread passes through: it ends the process, not the trial.
     """
     trial = WorkerTrial(job, data, send)
     try:
@@ -275,9 +276,9 @@ def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, s
             returned = train(copy.deepcopy(job.config), trial)  # type: ignore[func-returns-value]
     except StopTrial:
         pass
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
         traceback.print_exc(file=log)
         return classify(error)
     if trial.refused is not None:

@@ -4,7 +4,7 @@
     journal.py    findings in the journal, its mark, its backup
     files.py      findings in the other files: each against what the journal says
     examine.py    all of them, in the order in which a person would look
-    repair.py     the journal out of itself and its backup; damaged files into quarantine/
+    repairing.py   the journal out of itself and its backup; damaged files into quarantine/
 
 Nothing is ever executed or unpickled, a repair never touches anything outside the folder, and what a row names
 is moved aside, never deleted.
@@ -12,6 +12,6 @@ is moved aside, never deleted.
 
 from tuner.doctor.case import Finding
 from tuner.doctor.examine import examine
-from tuner.doctor.repair import find_folder, repair
+from tuner.doctor.repairing import find_folder, repair
 
 __all__ = ["Finding", "examine", "find_folder", "repair"]

@@ -18,7 +18,7 @@ from tuner.doctor.files import (
     examine_provenance,
     examine_sweep,
 )
-from tuner.doctor.journal import examine_journal
+from tuner.doctor.journal import examine_forgery, examine_journal
 from tuner.results import LOCK_NAME
 
 # What a few checkpoints and a copy of the journal need.
@@ -34,15 +34,19 @@ def examine(folder: Path) -> list[Finding]:
     Raises:
         RunError: There is no such folder.
     """
-    case = Case.of(folder)
-    found = list(_examine_links(case))
-    if found:
-        return found  # nothing behind a link is looked at
+    return look(Case.of(folder))
+
+
+def look(case: Case) -> list[Finding]:
+    """Return the findings of a case."""
+    forged = [*_examine_links(case)] or [*examine_forgery(case)]
+    if forged:
+        return forged  # nothing behind a link, and nothing that such a row names, is looked at
+    found = [*_examine_lock(case), *examine_journal(case), *examine_sweep(case), *examine_provenance(case)]
+    if any(entry.path == journal.FILE_NAME for entry in found):
+        return found  # what is left of a damaged journal cannot judge the other files
     return [
-        *_examine_lock(case),
-        *examine_journal(case),
-        *examine_sweep(case),
-        *examine_provenance(case),
+        *found,
         *examine_checkpoints(case),
         *examine_best(case),
         *examine_predictions(case),

@@ -147,7 +147,7 @@ def _missing(case: Case, record: TrialRecord, kept: CheckpointRecord) -> Finding
     aside = any((stamp / kept.path).exists() for stamp in children(case.folder / QUARANTINE))
     return Finding(
         "note" if aside else "warning",
-        f"{case.path(kept.path)}: the newest checkpoint of {record.trial} is {'in quarantine' if aside else 'missing'}.",
+        f"{case.path(kept.path)}: the newest checkpoint of {record.trial} is {'put aside' if aside else 'missing'}.",
         f"{_instead(case, record).capitalize()}.",
         "Put a copy back if you have one; else `tuner resume` does without.",
         path=kept.path,
@@ -197,8 +197,9 @@ def examine_orphans(case: Case) -> Iterator[Finding]:
                 yield _orphan(case, relative, "checkpoint")
     for folder, suffix in (("logs", ".log"), ("predictions", ".npz")):
         for path in children(case.folder / folder):
-            trial = path.name.removesuffix(suffix).rpartition("-")[0] if folder == "logs" else path.name.split(".")[0]
-            if not is_leftover(path) and not case.known(trial):
+            stem = path.name.partition(suffix)[0]
+            name = stem.rpartition("-")[0] if folder == "logs" else stem
+            if not is_leftover(path) and not case.known(name):
                 yield _orphan(case, path.relative_to(case.folder).as_posix(), folder)
 
 
@@ -251,7 +252,7 @@ def examine_best(case: Case) -> Iterator[Finding]:
     finished = case.history.finished in ("completed", "failed")
     if best is None or case.driven or not (finished or folder.is_dir()):
         return
-    due = {"config.toml": table(best.config), "metrics.json": to_json(dataclasses.asdict(best)) + "\n"}
+    due = _texts(best)
     problems = {name: problem for name, text in due.items() if (problem := _text_problem(folder / name, text))}
     if case.tables.get("data") and read_json(folder / "preprocess.json") is None:
         problems["preprocess.json"] = "is missing or damaged"
@@ -259,6 +260,18 @@ def examine_best(case: Case) -> Iterator[Finding]:
     problems |= _manifest_problems(folder)
     for name, problem in problems.items():
         yield _best_finding(case, f"best/{name}", problem, finished)
+
+
+def model_is_of_best(case: Case) -> bool:
+    """Return whether best/model.pt is whole, and a file beside it says that it is the journal's best epoch's."""
+    best, folder = _best(case), case.folder / "best"
+    if best is None or not (folder / "model.pt").is_file() or _model_problems(case, best, folder):
+        return False
+    return _text_problem(folder / "metrics.json", _texts(best)["metrics.json"]) is None
+
+
+def _texts(best: Best) -> dict[str, str]:
+    return {"config.toml": table(best.config), "metrics.json": to_json(dataclasses.asdict(best)) + "\n"}
 
 
 def _best_finding(case: Case, relative: str, problem: str, finished: bool) -> Finding:

@@ -13,7 +13,20 @@ from tuner.doctor.case import Case, Finding, is_name
 from tuner.history import Event, History
 from tuner.salvage import Source, merged, of_one_sweep
 
-_NEEDED = "The journal is the only truth about a sweep; no resume and no frame can be made from a damaged one."
+_NEEDED = (
+    "The journal is the only truth about a sweep; no resume and no frame can be made from a damaged one. "
+    "The other files are looked at once it is whole."
+)
+
+# What the fold, and all who read it, take for granted.
+_NEEDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "sweep": {"toml": str},
+    "suggestion": {"number": int, "proposal": int, "stage": str, "repeat": int, "config": dict, "seed": int},
+    "attempt": {"start_epoch": int},
+    "epoch": {"metrics": dict, "elapsed_s": (int, float)},
+    "checkpoint": {"path": str, "sha256": str},
+    "end": {"status": str},
+}
 
 
 def examine_journal(case: Case) -> Iterator[Finding]:
@@ -30,7 +43,6 @@ def examine_journal(case: Case) -> Iterator[Finding]:
                 Finding("error", f"{path}: {damage}.", _NEEDED, remedy, repair, journal.FILE_NAME) for damage in damages
             )
         else:
-            yield from _strange_rows(case)
             yield from _log_note(case)
         yield from _examine_mark(case, source, bool(damages))
         yield from _examine_backup(case, source, backup)
@@ -103,15 +115,15 @@ def _prospect(case: Case, source: Source, backup: Source) -> tuple[str, str | No
     rows = sum(1 for _ in merged(sources))
     known = max(journal._mark(source.path), source.last(), rows)
     if not rows:
-        remedy = f"Put a copy of your own in its place. Without one the sweep is lost: start it anew from {case.path('sweep.toml')}."
-        return remedy, None
+        anew = f"Without one the sweep is lost: start it anew from {case.path('sweep.toml')}."
+        return f"Put a copy of your own in its place. {anew}", None
     if rows == known:
         return f"`tuner doctor {case.folder} --repair` regains all {known} rows.", "journal"
     lost = f"the {known - rows} rows after them are lost, and what they told of is trained again by `tuner resume`"
     return f"`tuner doctor {case.folder} --repair` regains rows 1 to {rows}; {lost}.", "journal"
 
 
-def _strange_rows(case: Case) -> Iterator[Finding]:
+def examine_forgery(case: Case) -> Iterator[Finding]:
     """Yield the first row that no driver could have written: a checksum tells of damage, not of forgery."""
     history = History()
     for event in case.events:
@@ -131,6 +143,11 @@ def _strange(history: History, event: Event) -> str | None:
         due = f"checkpoints/{event.trial}/{event.epoch}-{event.attempt}"
         if event.body.get("path") != due:
             return f"names a checkpoint at ({event.body.get('path')!r}), which must be ({due})"
+    needed = _NEEDS.get(event.kind, {})
+    wrong = [name for name, kind in needed.items() if not isinstance(event.body.get(name), kind)]
+    values = event.body["metrics"].values() if event.kind == "epoch" and not wrong else ()
+    if wrong or not all(value is None or isinstance(value, int | float) for value in values):
+        return f"lacks what its kind must have ({', '.join(wrong) or 'numbers as metrics'})"
     try:
         history.add(event)
     except Exception as error:  # whatever a row without its parts makes of the fold

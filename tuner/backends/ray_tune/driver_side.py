@@ -21,6 +21,13 @@ from tuner.errors import SweepFailed, UsageError
 from tuner.spec import ResourcesSpec
 from tuner.trainable import Data, Train
 
+# What Ray says of a trial that it ended by itself.
+_NO_MEMORY = re.compile(r"running low on memory|OutOfMemoryError")
+_NO_NODE = re.compile(r"its node has died|node was terminated|NodeDiedError|local raylet died")
+_NOT_STARTED = re.compile(r"failed to import on the worker|raised in its creation task")
+_NOT_REUSED = re.compile(r"Trainable runner reuse requires")
+_RAISED = re.compile(r"^[\w.]+(?:Error|Exception): .*$", re.MULTILINE)
+
 _seams: dict[int, _Seam] = {}
 _tokens = itertools.count(1)
 
@@ -176,15 +183,25 @@ class _Seam:
         for name, trial in list(self.ray_trials.items()):
             if trial.is_finished():
                 del self.ray_trials[name]
-                self.lost(name, str(trial.get_error() or ""))
+                self.lost(name, error_of(trial))
                 del self.attempts[name]
 
     def lost(self, ray_trial: str, error: str) -> None:
-        """Note an attempt whose worker ended without a word."""
+        """Note an attempt that Ray ended; from what Ray says of it, in `error`, comes what that means."""
         trial, attempt = self.attempts[ray_trial]
-        if self.driver.is_current(trial, attempt):
-            cause, sentence = classify_loss(error)
-            self.driver.end(trial, attempt, Outcome("failed", cause, sentence))
+        if not self.driver.is_current(trial, attempt):
+            return
+        if _NOT_REUSED.search(error):
+            self.driver.postpone(trial, attempt)
+            return
+        if _NOT_STARTED.search(error):
+            raised = _RAISED.findall(error)
+            raise SweepFailed(
+                f"a worker on Ray must start, but got ({raised[-1] if raised else 'no word why'}). "
+                "Install this project, and what the trainable needs, on every node."
+            )
+        cause, sentence = classify_loss(error)
+        self.driver.end(trial, attempt, Outcome("failed", cause, sentence))
 
     def release_workers(self) -> None:
         """End the workers and give back what they hold: what interrupts Ray Tune keeps it from doing so itself."""
@@ -204,15 +221,23 @@ class _Seam:
             raise
 
 
+def error_of(trial: Any) -> str:
+    """Return what Ray says of a trial's end: it writes that to a file of its own, beside the trial's results."""
+    try:
+        return Path(trial.error_file).read_text(errors="replace") if trial.error_file else ""
+    except OSError:
+        return ""
+
+
 def classify_loss(error: str) -> tuple[str, str]:
     """Return cause and sentence for an attempt whose worker is gone, from what Ray says of it.
 
     Args:
         error: Ray's error text.
     """
-    if re.search(r"OutOfMemoryError|memory monitor|killed due to the node running low on memory", error):
+    if _NO_MEMORY.search(error):
         return "config.out_of_memory", "its worker was killed because the node ran out of memory."
-    if re.search(r"node (was|is|has) (dead|died|terminated)|NodeDied|node.*(failure|unexpectedly)", error, re.I):
+    if _NO_NODE.search(error):
         return "infrastructure.node_lost", "its node was lost."
     return "infrastructure.worker_lost", "its worker process died."
 
@@ -275,7 +300,7 @@ def _translation() -> tuple[Any, Any]:
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
             seam = _seams[self.token]
-            error = str(trial.get_error() or "")
+            error = error_of(trial)
             seam.guarded(lambda: seam.lost(trial.trial_id, error))
 
     return DriverSearcher, DriverScheduler

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -26,7 +28,6 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Ray's own state is never read back
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C would end like a finished sweep
     "TUNE_WARN_THRESHOLD_S": "60",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "5",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -69,7 +70,8 @@ def _join(address: str, stack: contextlib.ExitStack) -> None:
         raise UsageError("address: this process has a Ray already, which is used as it is. Leave the address out.")
     _check_address(address)
     stack.callback(ray.shutdown)
-    with _quietly_started(stack):  # a cluster has its own temp dir and its own CPUs
+    stack.enter_context(_hushed())
+    with _starting():  # a cluster has its own temp dir and its own CPUs
         ray.init(address=address, **_QUIET)
 
 
@@ -111,21 +113,35 @@ def running(cpus: int, gpus: int) -> Iterator[tuple[Path, bool]]:
         warnings.filterwarnings("ignore", module="ray")
         import ray
 
-        # A short path: Ray's socket names end at 107 bytes. It is private (0700).
-        where = "/tmp" if os.name == "posix" else None
-        folder = tempfile.TemporaryDirectory(prefix="tuner-", dir=where, ignore_cleanup_errors=True)
-        scratch = Path(stack.enter_context(folder))
+        scratch = stack.enter_context(_scratch())
+        stack.enter_context(_hushed())
         goes_on = ray.is_initialized()
         if not goes_on:
             stack.callback(ray.shutdown)
-            _start(cpus, gpus, scratch, stack)
+            _start(cpus, gpus, scratch)
         yield scratch / "results", goes_on
 
 
-def _start(cpus: int, gpus: int, scratch: Path, stack: contextlib.ExitStack) -> None:
+@contextlib.contextmanager
+def _scratch(where: Path = Path("/tmp")) -> Iterator[Path]:
+    """Yield a private folder (0700) with a short path: Ray's socket names end at 107 bytes."""
+    for left in where.glob("tuner-*/owner"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives
+            if left.stat().st_uid == os.getuid():
+                shutil.rmtree(left.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="tuner-", dir=where, ignore_cleanup_errors=True) as folder:
+        mine = Path(folder) / "owner"
+        with mine.with_name("claiming").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            mine.with_name("claiming").rename(mine)  # nobody sees it free
+            yield Path(folder)
+
+
+def _start(cpus: int, gpus: int, scratch: Path) -> None:
     import ray
 
-    with _quietly_started(stack):
+    with _starting():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -136,30 +152,37 @@ def _start(cpus: int, gpus: int, scratch: Path, stack: contextlib.ExitStack) -> 
         )
 
 
-@contextlib.contextmanager
-def _quietly_started(stack: contextlib.ExitStack) -> Iterator[None]:
-    """Keep Ray's own words off the terminal until `stack` closes, and SIGTERM in this process's own hands.
+def _hushed() -> contextlib.AbstractContextManager[None]:
+    """Keep Ray's own words off the terminal: what they tell is in the journal, in this project's words.
 
-    What Ray's words tell is in the journal, in this project's words: log_to_driver=False silences the workers but not
-    the raylet's errors, which a thread of Ray's prints. And Ray would answer SIGTERM by exiting, saving nothing.
+    log_to_driver=False silences the workers, but not the raylet's errors, which a thread of Ray's prints.
     """
-    from ray._private import utils, worker
+    from ray._private import worker
 
-    stack.enter_context(_replaced(worker, "print_to_stdstream", lambda *args, **keywords: None))
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
+    return _replaced(worker, "print_to_stdstream", lambda *args, **keywords: None)
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Say in a sentence what keeps Ray from starting, and keep what it would take over in this process.
+
+    Ray would answer SIGTERM by exiting, saving nothing, and breakpoint() by its own remote debugger.
+    """
+    from ray._private import utils
+
+    before, debugger = signal.getsignal(signal.SIGTERM), os.environ.get("PYTHONBREAKPOINT")
     try:
         with _replaced(utils, "set_sigterm_handler", lambda handler: None):
             yield
     except Exception as error:
-        raise SweepFailed(f"Ray could not be started: {_line(error)}") from error
+        said = " ".join(str(error).split())[:500]
+        raise SweepFailed(f"Ray could not be started: {type(error).__name__}: {said}") from error
     finally:
-        if main and signal.getsignal(signal.SIGTERM) is not before:
+        os.environ.pop("PYTHONBREAKPOINT", None)
+        if debugger is not None:
+            os.environ["PYTHONBREAKPOINT"] = debugger
+        if signal.getsignal(signal.SIGTERM) is not before and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
 @contextlib.contextmanager

@@ -60,6 +60,8 @@ def ray_trial(config: dict[str, Any], *, parcel: Parcel) -> None:
 
 def _move_in(parcel: Parcel) -> None:
     """Work where the driver works, as far as that is here: relative paths and imports mean the same in both."""
+    # A trial waits so long for a stopped one before it to clear up; then it gets a worker of its own.
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
     with contextlib.suppress(OSError):
         os.chdir(parcel.folder)
     sys.path.extend(entry for entry in parcel.path if entry not in sys.path)

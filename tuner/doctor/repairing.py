@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tuner import journal
 from tuner.backup import FILE_NAME as BACKUP_NAME
 from tuner.backup import check, copy_journal
 from tuner.doctor.case import QUARANTINE, Case, Finding, inside, is_leftover, links, read_json
-from tuner.doctor.examine import examine
+from tuner.doctor.examine import look
+from tuner.doctor.files import model_is_of_best
 from tuner.doctor.journal import known_last
 from tuner.errors import RunError
 from tuner.history import History
@@ -96,8 +98,8 @@ class _Repair:
         return self.done
 
     def _findings(self) -> list[Finding]:
-        # This process holds the lock itself, so nobody else is driving.
-        return [found for found in examine(self.folder) if found.path != LOCK_NAME]
+        # The lock is this process's own, so nobody is driving.
+        return look(Case(self.folder, driven=False))
 
     def _inside(self, relative: str) -> Path:
         path = inside(self.folder, relative)
@@ -207,14 +209,25 @@ class _Repair:
         self.done.append(f"Wrote {self.folder / 'sweep.toml'} from the journal's first row.")
 
     def _history(self) -> History:
-        return Case.of(self.folder).history
+        return Case(self.folder, driven=False).history
 
     def _write_best(self, finding: Finding) -> None:
-        """Write best/ anew; how samples are prepared stands in no row, so that file is kept if it can be read."""
-        results = from_history(self.folder, self._history(), running=False)
-        preprocess = read_json(self.folder / "best" / "preprocess.json")
-        write_best(results, preprocess if isinstance(preprocess, dict) else None)
-        self.done.append(f"Wrote {self.folder / 'best'} from the journal and the best epoch's checkpoint.")
+        """Write best/ anew; what stands in no row and in no checkpoint is taken from the one that was there."""
+        case, folder = Case(self.folder, driven=False), self.folder / "best"
+        results = from_history(self.folder, case.history, running=False)
+        preprocess = read_json(folder / "preprocess.json")
+        model = folder / "model.pt" if model_is_of_best(case) else None
+        if folder.exists():
+            aside = self._place_aside("best")
+            shutil.copytree(folder, aside, symlinks=True)
+            model = aside / model.name if model else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a checkpoint is damaged is a finding of its own
+            write_best(results, preprocess if isinstance(preprocess, dict) else None)
+        if model is not None and not (folder / "model.pt").exists():
+            shutil.copyfile(model, folder / "model.pt")  # its checkpoint is gone, so there is no other
+        without = "" if (folder / "model.pt").exists() else ", without model.pt: its checkpoint is not there"
+        self.done.append(f"Wrote {folder} from the journal{without}.")
 
     def _write(self, name: str, text: str) -> None:
         path = self._inside(name)
