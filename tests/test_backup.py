@@ -108,4 +108,4 @@ def test_rows_are_taken_from_whichever_file_has_them(path, journal):
         assert source.row(50) is None
         assert len(list(merged([source]))) == 49
         # Row 50 out of the backup; row 101, which came after the backup, out of the journal.
-        assert [event.seq for event in merged([source, other])] == list(range(1, 102))
+        assert [event.seq for event, _ in merged([source, other])] == list(range(1, 102))

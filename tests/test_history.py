@@ -125,6 +125,7 @@ def test_a_trial_that_fails_before_its_first_report_has_its_cause():
     record = only(attempt(1, at=8.0), end("failed", "config.raised", "ValueError: no", 0.25))
     assert (record.status, record.cause, record.error) == ("failed", "config.raised", "ValueError: no")
     assert (record.epochs, record.started_at, record.duration_s) == ({}, 8.0, 0.25)
+    assert record.infrastructure_failures == 0
 
 
 def test_an_end_without_a_time_keeps_the_last_epochs():

@@ -181,7 +181,7 @@ def save_predictions(run: Path, trial: str, epoch: int, predictions: NDArray[Any
     values = _numbers(predictions)
     final = run / "predictions" / f"{trial}.npz"
     final.parent.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = _predictions_before(epoch, final) if epoch > 1 else {}
+    arrays: dict[str, Any] = _predictions_before(epoch, final)
     arrays[str(epoch)] = values
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

@@ -7,7 +7,6 @@ and for `tuner doctor`, which saves what there is.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from tuner import journal
 from tuner.history import Event
 
 _COLUMNS = "seq, kind, trial, attempt, epoch, at, body, checksum, parent"
-_TYPES = (int, str, str, int, int, float, str, str, int | None)
+_TYPES = (int, str, str, int, int, float, str, str, (int, type(None)))
 # A damaged page shows up as any of these: broken structure, text that is no UTF-8, a number too large.
 _READING = (sqlite3.Error, UnicodeError, OverflowError, ValueError)
 
@@ -78,13 +77,13 @@ class Source:
         found = self.ask(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", seq)
         return _event(found[0]) if found else None
 
-    def rows(self) -> Iterator[tuple[Event, int | None]]:
-        """Yield the valid rows from the first on, up to the first that is not, each with its parent's number."""
+    def rows(self, after: int = 0) -> Iterator[tuple[Event, int | None]]:
+        """Yield the valid rows that follow a row, up to the first that is not, each with its parent's number."""
         if self._connection is None:
             return
         with contextlib.suppress(*_READING):
-            found = self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")
-            for place, values in enumerate(found, start=1):
+            found = self._connection.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (after,))
+            for place, values in enumerate(found, start=after + 1):
                 event = _event(values)
                 if event is None or event.seq != place:
                     return
@@ -98,13 +97,15 @@ def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=10, isolation_level=None)
 
 
-def merged(sources: Sequence[Source]) -> Iterator[Event]:
-    """Yield the rows of a sweep from the first on, each out of the first source that has it, up to a gap in all."""
-    for seq in itertools.count(1):
-        event = next((row for source in sources if (row := source.row(seq)) is not None), None)
-        if event is None:
-            return
-        yield event
+def merged(sources: Sequence[Source]) -> Iterator[tuple[Event, Source]]:
+    """Yield the rows of a sweep from the first on, out of whichever source has the next one, up to a gap in all."""
+    last, before = 0, -1
+    while last != before:
+        before = last
+        for source in sources:
+            for event, _ in source.rows(last):
+                last = event.seq
+                yield event, source
 
 
 def of_one_sweep(first: Source, other: Source) -> bool:

@@ -54,7 +54,7 @@ class Outcome:
         kills: What was really killed, in order.
         verdict: What the checker found.
         kill_counts: Kills by kind.
-        husks: Kills that left nothing to resume, so that the sweep was started again.
+        husks: Kills before the first row: a resume says that nothing was begun, and the sweep was started again.
         seconds: How long it took in all.
         left_over_processes: Processes still alive 10 s after their driver was killed.
     """
@@ -104,6 +104,7 @@ class Sweep:
         self.run, self.log = folder / "runs" / "sweep", folder / "executed.jsonl"
         self.output = folder / "output.txt"
         self.rounds = 0
+        self.start_again = False
 
     def start(self, arguments: Sequence[str], *, kill: Kill | None = None, cold: bool = False) -> Process:
         """Start a command; `kill` is for what kills itself at a point."""
@@ -135,7 +136,7 @@ class Sweep:
     def arguments(self) -> list[str]:
         """Return the command that goes on: run where there is no run folder, else resume."""
         backend = ["--backend", self.scenario.backend, "--quiet"]
-        if self.run.exists():
+        if self.run.exists() and not self.start_again:
             return ["resume", str(self.run), *backend]
         return ["run", str(self.file), "--storage", str(self.run.parent), "--name", "sweep", *backend]
 
@@ -246,6 +247,7 @@ class Chaos:
     def _round(self, kill: Kill | None, *, cold: bool) -> int | None:
         """Run or resume once; returns the exit status where the sweep ended, None where it was killed."""
         arguments = self.sweep.arguments()
+        self.sweep.start_again = False
         process = self.sweep.start(arguments, kill=kill, cold=cold)
         try:
             hit = self._wait(process, kill)
@@ -270,7 +272,7 @@ class Chaos:
         if not husk:
             raise RuntimeError(f"{' '.join(arguments)} exits with {status}: {self.sweep.words()}")
         self.outcome.husks += 1
-        self.sweep.run.rename(self.sweep.folder / f"husk-{self.sweep.rounds}")
+        self.sweep.start_again = True
 
     def _wait(self, process: Process, kill: Kill | None) -> bool:
         """Wait for the end, killing on the way; returns whether something was killed from here."""

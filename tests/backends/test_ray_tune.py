@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import ray
 from conformance_backends import BackendConformance, facts, make_driver, make_sweep, same, unequal
 
 import tuner
@@ -22,6 +21,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("everything_is_given_back
 @pytest.fixture
 def everything_is_given_back(ray_local):
     """A Ray that goes on must have all its cores again, however a sweep ended; Ray takes a moment to count them."""
+    import ray
+
     yield
     for _ in range(300):
         if ray.available_resources().get("CPU") == 2:

@@ -342,9 +342,11 @@ class Driver:
         records = list(self.history.trials.values())
         unfinished = {other.proposal for other in records if other.status not in FINISHED}
         unfinished.add(records[-1].proposal if self._repeats_left(records) else 0)
-        best = {ranked.trial.trial for ranked in ranking(records, metric, mode)[:keep]}
-        for other in records:
-            if other.checkpoints and other.status in FINISHED and other.proposal not in unfinished:
+        # A config whose repeats are not over may yet fall behind: it neither loses a checkpoint nor costs another one.
+        over = [other for other in records if other.proposal not in unfinished]
+        best = {ranked.trial.trial for ranked in ranking(over, metric, mode)[:keep]}
+        for other in over:
+            if other.checkpoints:
                 self._keep(other, [], best=other.trial in best)
 
     def _repeats_left(self, records: list[TrialRecord]) -> bool:

@@ -35,11 +35,15 @@ from tuner.trainable import Data, Train
 # Columns of the frames; a metric of the same name would be lost among them.
 RESERVED = ("trial", "number", "epoch", "reported_at", "state", "predictions")
 
-# How torch says that shapes do not fit; it has no exception type of its own for it.
+# How torch and NumPy say that shapes do not fit; neither has an exception type of its own for it.
 _SHAPE_WORDS = re.compile(
-    r"shapes? cannot be multiplied|size mismatch|Calculated padded input size|Output size is too small"
-    r"|Given groups=|must match the size of tensor|shape '.*' is invalid for input|expected input.*to have \d+ channels"
-    r"|Expected input batch_size",
+    r"shapes? cannot be multiplied|size mismatch|inconsistent tensor size|sizes of tensors must match|equal size"
+    r"|must match the (?:size of tensor|existing size)|Calculated padded input size|Output size is too small"
+    r"|output sizes should be greater than 0|Padding size should be less|Given groups=|shape '.*' is invalid for input"
+    r"|expected input.*to have \d+ channels|expected input with shape|Expected input batch_size|Expected size for"
+    r"|expected \d+D|should contain \d+ elements|Expected more than 1 value per channel|must be equal to input_size"
+    r"|broadcast|mismatch in its core dimension|cannot reshape array|array dimensions .* must match exactly",
+    re.IGNORECASE,
 )
 _MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|CUDNN_STATUS_ALLOC_FAILED", re.I)
 _DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)

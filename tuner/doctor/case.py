@@ -76,10 +76,15 @@ class Case:
         return cls(folder, is_driven(folder))
 
     @functools.cached_property
-    def events(self) -> list[Event]:
-        """The rows of the journal from the first on, up to the first that is damaged."""
+    def rows(self) -> list[tuple[Event, int | None]]:
+        """The rows of the journal, each with its parent's number, up to the first that is damaged."""
         with Source(self.folder / journal.FILE_NAME) as source:
-            return [event for event, _ in source.rows()]
+            return list(source.rows())
+
+    @property
+    def events(self) -> list[Event]:
+        """The same without parents."""
+        return [event for event, _ in self.rows]
 
     @functools.cached_property
     def history(self) -> History:

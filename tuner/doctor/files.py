@@ -91,21 +91,22 @@ def _provenance_finding(case: Case, problem: str) -> Finding:
 
 def _examine_code(case: Case, hashes: Mapping[str, Any]) -> Iterator[Finding]:
     meaning = "A resume would train with other code than the sweep was started with."
-    remedy = "Put the file back as it was; provenance.json has its SHA-256, and the commit."
+    remedy = "Put the file back as it was. If it is as it was, provenance.json is damaged: put that back."
     for name, sha256 in hashes.items():
         path = inside(case.folder, name)
         if path is None or not name.startswith("code/"):
             what = f"{case.path('provenance.json')}: it names a file outside code/ ({name!r})."
             yield Finding("error", what, "Nothing of this project writes that.", "Do not resume this run.")
         elif (found := digest(path)) != sha256:
-            problem = "is missing" if found is None else "is not as it was frozen (its SHA-256 differs)"
+            problem = "is missing" if found is None else "has not the SHA-256 that provenance.json has of it"
             yield Finding("error", f"{path}: the sweep's code {problem}.", meaning, remedy, None, name)
     for path in sorted((case.folder / "code").rglob("*.py")):
         name = path.relative_to(case.folder).as_posix()
         if name not in hashes:
-            what = f"{path}: this file was not frozen with the sweep's code."
-            remedy = f"`tuner doctor {case.folder} --repair` puts it into {QUARANTINE}/."
-            yield Finding("warning", what, "The sweep's code may import it.", remedy, "quarantine", name)
+            what = f"{path}: provenance.json knows no such file, so it was not frozen with the sweep's code."
+            # Never moved by a repair: it may be provenance.json that is damaged, and the sweep needs its code.
+            remedy = "Remove it, unless the sweep's code needs it."
+            yield Finding("warning", what, "The sweep's code may import it.", remedy, None, name)
 
 
 def examine_checkpoints(case: Case) -> Iterator[Finding]:

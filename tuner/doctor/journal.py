@@ -75,7 +75,7 @@ def _damages(case: Case, source: Source) -> Iterator[str]:
 
 
 def _row_damages(case: Case, source: Source, last: int) -> Iterator[str]:
-    valid, wrong = _walk(source)
+    valid, wrong = _walk(case)
     mark = journal._mark(source.path)
     if valid < last:
         yield f"row {valid + 1} is missing, or does not match its checksum"
@@ -87,11 +87,11 @@ def _row_damages(case: Case, source: Source, last: int) -> Iterator[str]:
         yield f"row {wrong} hangs on another row than it was committed with"
 
 
-def _walk(source: Source) -> tuple[int, int]:
+def _walk(case: Case) -> tuple[int, int]:
     """Return the last of the valid rows, and the first whose parent is not the row it belongs to (0: none)."""
     parents: dict[tuple[str, str, int, int], int] = {}
     valid = wrong = 0
-    for event, parent in source.rows():
+    for event, parent in case.rows:
         valid = event.seq
         kind = journal._PARENT.get(event.kind)
         attempt = 0 if kind == "suggestion" else event.attempt

@@ -91,10 +91,13 @@ class _Repair:
             "quarantine": self._put_aside,
             "best": self._write_best,
         }
+        findings = self._findings()
         for name, step in steps.items():
-            found = {finding.path: finding for finding in self._findings() if finding.repair == name}
+            found = {finding.path: finding for finding in findings if finding.repair == name}
             for finding in list(found.values())[: 1 if name == "best" else None]:
                 step(finding)
+            if found:
+                findings = self._findings()  # what a step puts right may bring others to light
         return self.done
 
     def _findings(self) -> list[Finding]:
@@ -178,8 +181,8 @@ class _Repair:
         rebuilt = scratch / journal.FILE_NAME
         with Source(self.folder / journal.FILE_NAME) as source, Source(self.folder / BACKUP_NAME) as backup:
             sources = [source, backup] if of_one_sweep(source, backup) else [source]
-            events = list(merged(sources))
-            from_backup = sum(1 for event in events if source.row(event.seq) is None)
+            rows = list(merged(sources))
+            events, from_backup = [event for event, _ in rows], sum(origin is backup for _, origin in rows)
         with contextlib.closing(Journal(rebuilt)) as writer:
             writer.append(*events)
         if check(rebuilt) != len(events):

@@ -181,7 +181,8 @@ def _starting() -> Iterator[None]:
         os.environ.pop("PYTHONBREAKPOINT", None)
         if debugger is not None:
             os.environ["PYTHONBREAKPOINT"] = debugger
-        if signal.getsignal(signal.SIGTERM) is not before and threading.current_thread() is threading.main_thread():
+        if before is not None and threading.current_thread() is threading.main_thread():
+            # Set anew even where Python sees no change: Ray's native handler, which aborts, lies beneath.
             signal.signal(signal.SIGTERM, before)
 
 

@@ -1,0 +1,476 @@
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+
+import pytest
+from conformance_backends import make_driver, make_sweep
+
+import tuner
+from tuner import checkpoints
+from tuner.backends.driver import Driver, StaleAttempt
+from tuner.backends.worker import Outcome, Report
+from tuner.history import fold
+from tuner.stopping import make_rules
+from tuner.strategies import Proposal, make_strategy
+
+DONE = Outcome("completed", elapsed_s=1.0)
+LOST = Outcome("failed", "infrastructure.worker_lost", "its worker process died.")
+
+
+def report(epoch, score=0.5, checkpoint=None, **metrics):
+    return Report(epoch, {"score": score, **metrics}, checkpoint, 0.1 * epoch, "host:1")
+
+
+class Recorder:
+    """A strategy that proposes 1, 2, 3, ... and remembers what it was shown."""
+
+    name, total, note = "recorder", None, ""
+
+    def __init__(self) -> None:
+        self.shown = []
+
+    def ask(self, history):
+        self.shown.append([(seen.config["x"], seen.state, seen.loss) for seen in history])
+        return Proposal({"x": len(history) + 1}, "recorder", "counting")
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """Make a driver; a second one made with the same folder stands for a resume."""
+
+    def make(parts=None, **more):
+        search = {"strategy": "random", "trials": 3} | more.pop("search", {})
+        sweep = make_sweep(print, {"x": tuner.Int(1, 100)}, search=search, **more)
+        return make_driver(tmp_path / "run", sweep, **({"strategy": Recorder()} | (parts or {})))
+
+    return make
+
+
+def again(driver, **changes) -> Driver:
+    """The driver of a resume: only the frozen sweep and the journal are left."""
+    sweep = driver.sweep.model_copy(update=changes)
+    history = fold(driver.journal.events())
+    parts = {"strategy": make_strategy(sweep), "rules": make_rules(sweep), "journal": driver.journal}
+    return Driver(sweep, driver.run, history, **parts)
+
+
+def complete(driver, job, *scores):
+    for epoch, score in enumerate(scores or (0.5,), start=1):
+        driver.report(job.trial, job.attempt, report(epoch, score))
+    driver.end(job.trial, job.attempt, DONE)
+
+
+def kinds(driver):
+    return [event.kind for event in driver.journal.events() if event.kind != "sweep"]
+
+
+def keep_state(driver, job, epoch):
+    place = checkpoints.Place(job.trial, epoch, job.attempt)
+    return checkpoints.commit(driver.run, place, {"epoch": epoch}, {"score": 0.5})
+
+
+# -- what runs next ----------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_committed_before_the_next_thing_depends_on_it(drive):
+    driver = drive()
+    job = driver.next()
+    assert kinds(driver) == ["suggestion", "attempt"]
+    driver.report(job.trial, job.attempt, report(1))
+    assert kinds(driver)[2:] == ["epoch"]
+    driver.end(job.trial, job.attempt, DONE)
+    assert kinds(driver)[3:] == ["end"]
+    assert fold(driver.journal.events()).trials == driver.history.trials
+
+
+def test_as_many_trials_as_asked_for_and_then_none(drive):
+    driver = drive()
+    jobs = [driver.next(), driver.next(), driver.next()]
+    assert [job.trial for job in jobs] == ["t0001", "t0002", "t0003"] and [job.number for job in jobs] == [1, 2, 3]
+    assert driver.next() is None and driver.running == 3 and not driver.finished
+    for job in jobs:
+        complete(driver, job)
+    assert driver.next() is None and driver.running == 0 and driver.finished and driver.nothing_left()
+
+
+def test_a_strategy_that_has_nothing_left_ends_the_sweep(drive):
+    driver = drive({"strategy": make_strategy(make_sweep(print, {"x": tuner.Choice([1, 2])}))}, search={"trials": 9})
+    while job := driver.next():
+        complete(driver, job)
+    assert len(driver.history.trials) == 2 and driver.finished and driver.nothing_left()
+
+
+def test_a_config_is_repeated_before_the_next_with_the_same_seeds(drive):
+    driver = drive(search={"repeats": 2})
+    jobs = [driver.next() for _ in range(4)]
+    assert [job.config["x"] for job in jobs] == [1, 1, 2, 2]
+    assert jobs[0].seed == jobs[2].seed != jobs[1].seed == jobs[3].seed
+    assert all(0 <= job.seed < 2**31 for job in jobs)
+    assert [record.repeat for record in driver.history.trials.values()] == [1, 2, 1, 2]
+
+
+def test_defaults_that_the_space_does_not_vary_lie_under_every_config(drive):
+    driver = drive(defaults={"x": 50, "width": 8})
+    assert driver.next().config == {"width": 8, "x": 1}
+    driver.next()
+    # A strategy sees its own part alone.
+    assert driver.observations()[0].config == {"x": 1}
+
+
+def test_a_job_says_what_was_asked_for(drive):
+    job = drive({"device": "cuda"}, checkpoint={"every_epochs": 2}, resources={"cpus_per_trial": 2.5}).next()
+    assert (job.device, job.every_epochs, job.threads, job.metric, job.max_epochs) == ("cuda", 2, 2, "score", 3)
+    assert (job.attempt, job.start_epoch, job.checkpoint) == (1, 0, None)
+    assert drive_threads(0.5) == 1
+
+
+def drive_threads(cpus):
+    sweep = make_sweep(print, {"x": 1}, resources={"cpus_per_trial": cpus})
+    return max(1, int(sweep.resources.cpus_per_trial))
+
+
+def test_a_config_that_cannot_be_built_fails_without_a_worker(drive):
+    driver = drive({"reject": lambda config: "too small" if config["x"] == 1 else None})
+    assert driver.next().trial == "t0002"
+    first = driver.history.trials["t0001"]
+    assert (first.status, first.cause, first.error) == ("failed", "config.shape", "too small")
+
+
+def test_no_trial_starts_after_the_time_budget(drive):
+    driver = drive(resources={"time_budget_s": 5})
+    job = driver.next()
+    driver._began -= 5
+    assert driver.next() is None and not driver.finished
+    complete(driver, job)
+    assert driver.finished and not driver.nothing_left()
+
+
+def test_a_lost_attempt_is_tried_again_though_the_time_is_up(drive):
+    driver = drive(resources={"time_budget_s": 5})
+    job = driver.next()
+    driver._began -= 5
+    driver.end(job.trial, job.attempt, LOST)
+    assert not driver.finished and driver.next().attempt == 2
+
+
+# -- reports -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metrics", [{"score": math.nan}, {"score": math.inf}, {"score": 0.5, "val_loss": math.nan}])
+def test_a_metric_that_is_not_finite_fails_the_trial(drive, metrics):
+    driver = drive()
+    job = driver.next()
+    assert driver.report(job.trial, 1, Report(1, metrics, None, 0.1, "host:1"))
+    record = driver.history.trials[job.trial]
+    assert (record.status, record.cause) == ("failed", "config.non_finite")
+    assert "must be finite" in record.error and list(record.epochs) == [1]
+    # The strategy learns from it.
+    driver.next()
+    driver.next()
+    assert driver.strategy.shown[-1][0] == (1, "failed", None)
+
+
+def test_a_metric_that_is_not_finite_may_count_as_the_worst(drive):
+    driver = drive(failure={"non_finite": "worst"})
+    job = driver.next()
+    assert not driver.report(job.trial, 1, report(1, math.nan))
+    assert not driver.report(job.trial, 1, report(2, 0.25))
+    driver.end(job.trial, 1, DONE)
+    record = driver.history.trials[job.trial]
+    assert record.status == "completed" and record.best_epoch("score", "max") == 2
+    assert driver._curves[job.trial] == {1: math.inf, 2: -0.25}
+    # One that was never finite teaches like a failure.
+    other = driver.next()
+    driver.report(other.trial, 1, report(1, math.nan))
+    driver.end(other.trial, 1, DONE)
+    assert [seen.state for seen in driver.observations()] == ["done", "failed"]
+
+
+def test_other_metrics_need_not_be_finite(drive):
+    driver = drive()
+    job = driver.next()
+    assert not driver.report(job.trial, 1, report(1, 0.5, val_roc_auc=math.nan))
+    assert driver.history.trials[job.trial].status == "running"
+
+
+def test_a_rule_stops_a_trial_and_the_journal_says_why(drive):
+    driver = drive(max_epochs=9, stopping={"rules": ["plateau"], "plateau": {"patience": 1, "grace_epochs": 1}})
+    job = driver.next()
+    assert not driver.report(job.trial, 1, report(1))
+    assert driver.report(job.trial, 1, report(2))
+    record = driver.history.trials[job.trial]
+    assert (record.status, record.cause, record.error) == ("stopped", None, None)
+    assert kinds(driver)[-3:] == ["epoch", "stop", "end"]
+    assert "plateau" in driver.journal.events()[-2].body["reason"]
+    # It counts: a stopped trial has a result.
+    driver.next()
+    driver.next()
+    assert driver.strategy.shown[-1][0] == (1, "done", -0.5)
+
+
+def test_a_rule_never_stops_a_trial_at_its_last_epoch(drive):
+    driver = drive(max_epochs=2, stopping={"rules": ["plateau"], "plateau": {"patience": 1, "grace_epochs": 1}})
+    job = driver.next()
+    assert not driver.report(job.trial, 1, report(1)) and not driver.report(job.trial, 1, report(2))
+
+
+def test_rules_see_values_to_be_minimised_in_the_order_they_came(drive):
+    driver = drive()
+    first, second = driver.next(), driver.next()
+    driver.report(second.trial, 1, report(1, 0.7))
+    driver.report(first.trial, 1, report(1, 0.2))
+    driver.report(first.trial, 1, report(2, None))
+    assert driver._curves == {"t0002": {1: -0.7}, "t0001": {1: -0.2}}
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 3])
+def test_what_a_stale_attempt_sends_does_not_count(drive, attempt):
+    driver = drive()
+    job = driver.next()
+    driver.end(job.trial, 1, LOST)
+    driver.next()
+    before = driver.journal.events()
+    with pytest.raises(StaleAttempt):
+        driver.report(job.trial, attempt, report(1))
+    with pytest.raises(StaleAttempt):
+        driver.end(job.trial, attempt, DONE)
+    assert driver.journal.events() == before and not driver.is_current("t0099", 1)
+
+
+def test_what_comes_after_the_end_does_not_count(drive):
+    driver = drive()
+    job = driver.next()
+    complete(driver, job)
+    with pytest.raises(StaleAttempt):
+        driver.report(job.trial, 1, report(2))
+
+
+# -- ends --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cause", ["config.raised", "config.shape", "config.out_of_memory", "config.metric"])
+def test_what_a_config_did_is_not_tried_again_and_teaches(drive, cause):
+    driver = drive()
+    job = driver.next()
+    driver.end(job.trial, 1, Outcome("failed", cause, "no"))
+    assert driver.next().trial == "t0002"
+    assert driver.strategy.shown[-1] == [(1, "failed", None)]
+
+
+@pytest.mark.parametrize("cause", ["infrastructure.worker_lost", "infrastructure.node_lost", "infrastructure.storage"])
+def test_what_the_infrastructure_did_is_tried_again_and_teaches_nothing(drive, cause):
+    driver = drive(failure={"max_retries": 2})
+    lost = Outcome("failed", cause, "gone.")
+    job = driver.next()
+    for attempt in (1, 2, 3):
+        assert (job.trial, job.attempt) == ("t0001", attempt)
+        driver.end(job.trial, attempt, lost)
+        job = driver.next()
+    record = driver.history.trials["t0001"]
+    assert job.trial == "t0002" and record.status == "failed"
+    if cause == "infrastructure.worker_lost":
+        # It took every worker down: that is the config's fault.
+        assert record.cause == "config.raised" and "its worker died 3 times" in record.error
+        assert driver.strategy.shown[-1] == [(1, "failed", None)]
+    else:
+        assert (record.cause, record.error) == (cause, "gone.")
+        assert driver.strategy.shown[-1] == [(1, "lost", None)]
+
+
+def test_an_attempt_that_never_began_costs_no_retry(drive):
+    driver = drive(failure={"max_retries": 0})
+    job = driver.next()
+    for attempt in range(1, 6):
+        driver.postpone(job.trial, attempt)
+        job = driver.next()
+    # It comes before any new trial, and the config is not blamed.
+    assert (job.trial, job.attempt) == ("t0001", 6)
+    complete(driver, job)
+    assert driver.history.trials["t0001"].infrastructure_failures == 0
+
+
+def test_a_trial_is_one_observation_with_its_repeats(drive):
+    driver = drive(search={"repeats": 2, "trials": 4})
+    jobs = [driver.next() for _ in range(6)]
+    complete(driver, jobs[0], 0.2, 0.1)
+    assert driver.observations()[0].state == "pending"
+    complete(driver, jobs[1], 0.4)
+    complete(driver, jobs[2], 0.4)
+    driver.end(jobs[3].trial, 1, Outcome("failed", "config.raised", "no"))
+    driver.end(jobs[4].trial, 1, Outcome("failed", "timeout", "slow"))
+    driver.end(jobs[5].trial, 1, Outcome("failed", "timeout", "slow"))
+    driver.next()
+    seen = driver.observations()
+    assert [one.state for one in seen] == ["done", "failed", "failed", "pending"]
+    assert seen[0].loss == pytest.approx(-0.3)
+
+
+def test_one_repeat_that_is_lost_leaves_the_others(drive):
+    driver = drive(search={"repeats": 2}, failure={"max_retries": 0})
+    lost = Outcome("failed", "infrastructure.node_lost", "gone.")
+    first, second, third, fourth = (driver.next() for _ in range(4))
+    complete(driver, first, 0.4)
+    driver.end(second.trial, 1, lost)
+    driver.end(third.trial, 1, lost)
+    driver.end(fourth.trial, 1, lost)
+    assert [(one.state, one.loss) for one in driver.observations()] == [("done", -0.4), ("lost", None)]
+
+
+def test_what_is_over_is_worked_out_once(drive):
+    # Strategies know a config by its identity: without that, each proposal costs time for every one before it.
+    driver = drive()
+    complete(driver, driver.next())
+    driver.next()
+    first, second = driver.observations(), driver.observations()
+    assert first[0] is second[0] and first[1].config is second[1].config
+
+
+# -- a resume ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_resume_tries_what_has_no_end_and_runs_nothing_again(drive):
+    driver = drive()
+    complete(driver, driver.next())
+    left = driver.next()
+    driver.report(left.trial, 1, report(1))
+    resumed = again(driver)
+    assert not resumed.finished and not resumed.nothing_left() and resumed.running == 0
+    job = resumed.next()
+    # Without a state it starts over: the epoch it had no longer counts.
+    assert (job.trial, job.attempt, job.start_epoch, job.config) == ("t0002", 2, 0, left.config)
+    assert resumed.history.trials["t0002"].epochs == {} and resumed.running == 1
+    complete(resumed, job)
+    third = resumed.next()
+    assert third.trial == "t0003" and resumed.next() is None
+
+
+def test_a_resume_goes_on_from_the_newest_valid_state(drive):
+    driver = drive()
+    job = driver.next()
+    for epoch in (1, 2):
+        driver.report(job.trial, 1, report(epoch, epoch, keep_state(driver, job, epoch)))
+    resumed = again(driver)
+    second = resumed.next()
+    assert second.start_epoch == 2 and second.checkpoint.endswith("checkpoints/t0001/2-1")
+    assert list(resumed.history.trials["t0001"].epochs) == [1, 2]
+    # The newest is damaged: the one before it is used, which is said aloud, and epoch 2 is run again.
+    (driver.run / "checkpoints/t0001/2-1/state.pt").write_bytes(b"damaged")
+    third = again(resumed).next()
+    assert third.start_epoch == 1 and third.checkpoint.endswith("checkpoints/t0001/1-1")
+    warnings = [event.body for event in driver.journal.events() if event.kind == "note"]
+    assert len(warnings) == 1 and "2-1/state.pt" in warnings[0]["warning"]
+
+
+def test_rules_go_on_with_the_curves_they_had(drive):
+    driver = drive()
+    job = driver.next()
+    driver.report(job.trial, 1, report(1, 0.25, keep_state(driver, job, 1)))
+    driver.report(job.trial, 1, report(2, 0.5))
+    resumed = again(driver)
+    assert resumed._curves == {"t0001": {1: -0.25, 2: -0.5}}
+    resumed.next()
+    # Epoch 2 had no state, so it is run again: what it was does not count.
+    assert resumed._curves == {"t0001": {1: -0.25}}
+
+
+def test_a_finished_sweep_has_nothing_left_and_can_be_extended(drive):
+    driver = drive(search={"trials": 2})
+    while job := driver.next():
+        complete(driver, job)
+    assert again(driver).nothing_left() and again(driver).next() is None
+    more = again(driver, search=driver.sweep.search.model_copy(update={"trials": 3}))
+    assert not more.nothing_left() and more.next().trial == "t0003"
+
+
+def test_missing_repeats_are_left_to_do(drive):
+    driver = drive(search={"trials": 1, "repeats": 2})
+    complete(driver, driver.next())
+    assert not again(driver).nothing_left()
+    complete(driver, driver.next())
+    assert again(driver).nothing_left()
+
+
+def test_an_interruption_ends_what_runs_and_costs_no_retry(drive):
+    driver = drive()
+    complete(driver, driver.next())
+    driver.next()
+    driver.interrupt()
+    assert [record.status for record in driver.history.trials.values()] == ["completed", "interrupted"]
+    rows = len(driver.journal.events())
+    driver.interrupt()
+    assert len(driver.journal.events()) == rows
+    resumed = again(driver)
+    assert resumed.next().attempt == 2 and resumed.history.trials["t0002"].infrastructure_failures == 0
+
+
+def test_a_resume_that_is_interrupted_before_it_begins_loses_nothing(drive):
+    driver = drive()
+    driver.next()
+    resumed = again(driver)
+    resumed.interrupt()
+    assert again(resumed).next().attempt == 2
+
+
+def test_signals_are_held_back_while_the_journal_and_memory_change_together(drive):
+    log = []
+
+    @contextmanager
+    def hold():
+        rows = len(driver.journal.events())
+        yield
+        # Whatever was committed is known, too: an interruption here would see one truth.
+        assert fold(driver.journal.events()) == driver.history
+        log.append(len(driver.journal.events()) - rows)
+
+    driver = drive({"hold": hold})
+    complete(driver, driver.next())
+    assert log == [1, 1, 1, 1]
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+
+
+def kept(driver):
+    return sorted(f"{path.parent.name}/{path.name}" for path in (driver.run / "checkpoints").glob("*/*"))
+
+
+def test_a_running_trial_keeps_its_newest_states_and_its_best(drive):
+    driver = drive(max_epochs=5, checkpoint={"keep": 2})
+    job = driver.next()
+    for epoch, score in enumerate([0.1, 0.9, 0.2, 0.3, 0.4], start=1):
+        driver.report(job.trial, 1, report(epoch, score, keep_state(driver, job, epoch)))
+    assert kept(driver) == ["t0001/2-1", "t0001/4-1", "t0001/5-1"]
+    driver.end(job.trial, 1, DONE)
+    assert kept(driver) == ["t0001/2-1"]
+
+
+def test_of_finished_trials_the_best_are_kept(drive):
+    driver = drive(search={"trials": 4}, max_epochs=1, checkpoint={"keep": 2})
+    for score in (0.5, 0.9, 0.1, 0.7):
+        job = driver.next()
+        driver.report(job.trial, 1, report(1, score, keep_state(driver, job, 1)))
+        driver.end(job.trial, 1, DONE)
+    assert kept(driver) == ["t0002/1-1", "t0004/1-1"]
+
+
+def test_a_config_keeps_its_states_until_all_its_repeats_are_over(drive):
+    driver = drive(search={"trials": 2, "repeats": 2}, max_epochs=1, checkpoint={"keep": 1})
+    for score in (0.9, 0.1):  # a mean of 0.5
+        job = driver.next()
+        driver.report(job.trial, 1, report(1, score, keep_state(driver, job, 1)))
+        driver.end(job.trial, 1, DONE)
+    assert kept(driver) == ["t0001/1-1"]
+    for score, left in ((0.7, ["t0001/1-1", "t0003/1-1"]), (0.6, ["t0003/1-1"])):
+        job = driver.next()
+        driver.report(job.trial, 1, report(1, score, keep_state(driver, job, 1)))
+        driver.end(job.trial, 1, DONE)
+        assert kept(driver) == left
+
+
+def test_a_failed_trial_keeps_nothing(drive):
+    driver = drive(max_epochs=3)
+    job = driver.next()
+    driver.report(job.trial, 1, report(1, 0.9, keep_state(driver, job, 1)))
+    driver.report(job.trial, 1, report(2, math.nan, keep_state(driver, job, 2)))
+    assert kept(driver) == []
