@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no installed package
 
-from benchmarks.chaos import harness
+from benchmarks.chaos import harness, starter
 from benchmarks.chaos.checker import check
 from benchmarks.chaos.harness import Chaos, Kill, Sweep, Untouched
 from benchmarks.chaos.race import prepare, race
@@ -169,23 +168,23 @@ def test_the_checker_sees_what_is_wrong(spoil, figure, untouched):
 
 
 @pytest.mark.ray
-def test_a_sweep_on_ray_survives_its_driver_and_a_worker(untouched, warm, tmp_path):
-    """The untouched sweep runs inline: where it runs must not matter either."""
-    expected = untouched(Scenario("random"))
-    sweep = Sweep(replace(Scenario("random"), backend="ray"), tmp_path, None)
-    Path(sweep.file).write_text(Scenario("random")._text())  # with the same pause between epochs: it is a parameter
-    first = sweep.start(sweep.arguments(), kill=_at("after commit epoch+checkpoint#9"))
-    assert first.wait(120) not in (0, None)
-    first.clean(10)
-    second = sweep.start(sweep.arguments())
+def test_a_sweep_on_ray_survives_a_worker_and_its_driver(untouched, warm, tmp_path):
+    """One Ray start for both kills: the resume is inline, since where a sweep runs must not matter either."""
+    scenario = Scenario("random")
+    expected = untouched(scenario)
+    sweep = Sweep(replace(scenario, backend="ray"), tmp_path, None)
+    sweep.file.write_text(scenario.text())  # with the pause that it has inline: a pause is a parameter
+    first = sweep.start(sweep.arguments(), kill=_at("after commit epoch+checkpoint#20"))
     killed = False
-    while second.poll() is None and not killed:
-        for pid in sweep.executing()[-1:]:
-            if pid in second.family():
-                os.kill(pid, signal.SIGKILL)
-                killed = True
+    while first.poll() is None:
+        victims = [] if killed else [pid for pid in sweep.executing() if pid in first.family()]
+        killed = killed or any(map(starter.kill, victims))
+        time.sleep(0.005)
+    first.clean(10)
+    sweep.scenario = scenario
+    second = sweep.start(sweep.arguments())
     status = second.wait(120)
-    second.clean(10)
-    # Both kills happened; the worker's death is retried without a resume.
+    # Both kills happened; the worker's death was retried without a resume.
     assert killed
+    assert sweep.killed_itself(1)
     assert check(expected.evidence, sweep.export(status), kills=2, concurrency=1, same=True).problems == []

@@ -18,7 +18,8 @@ from typing import Any, Literal
 from tuner.backends import inline
 from tuner.backends.driver import Driver
 from tuner.backends.ray_tune import session
-from tuner.errors import Interrupted, UsageError
+from tuner.backup import Backup
+from tuner.errors import Interrupted, RunError, UsageError
 from tuner.history import RANKED, Event, History, fold
 from tuner.journal import FILE_NAME, Journal
 from tuner.loading import load_trainable
@@ -120,6 +121,7 @@ def resume(
     extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
     with lock(folder), contextlib.closing(Journal(folder / FILE_NAME)) as journal:
         history = fold(journal.events())
+        _check_frozen(folder, history)
         sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
         if nothing_left(sweep, history):
             return load(folder)
@@ -127,6 +129,24 @@ def resume(
             plan = _checked_plan(sweep, offer, history.origin)
             job = _Drive(plan, folder, journal, _load_data(sweep), history.origin, tuple(extra))
             return job.run(backend, watch or Watch())
+
+
+def _check_frozen(folder: Path, history: History) -> None:
+    """Refuse to go on with a sweep other than the one that was started.
+
+    Raises:
+        RunError: The journal holds no sweep, or the folder's sweep.toml is not the one that it holds.
+    """
+    remedy = f"See what is wrong, and put it right: tuner doctor {folder} --repair"
+    if not history.sweep_toml:
+        raise RunError(f"{folder / FILE_NAME}: the journal must begin with its sweep, but it is empty. {remedy}")
+    file = folder / "sweep.toml"
+    try:
+        same = file.read_text(encoding="utf-8") == history.sweep_toml
+    except (OSError, UnicodeDecodeError):
+        same = False
+    if not same:
+        raise RunError(f"{file}: it must be as the journal holds it, but it is damaged, edited or gone. {remedy}")
 
 
 def nothing_left(sweep: Sweep, history: History) -> bool:
@@ -157,6 +177,12 @@ class _Drive:
 
     def run(self, backend: Backend, watch: Watch) -> Results:
         sweep, data, signals = self.plan.sweep, self.data, _Signals()
+        backup = Backup(self.journal.path)
+
+        def on_event(event: Event) -> None:
+            backup.maybe()
+            watch.on_event(event)
+
         watch.on_plan(self.plan, self.folder)
         driver = Driver(
             sweep,
@@ -166,7 +192,7 @@ class _Drive:
             make_rules(sweep),
             journal=self.journal,
             device="cuda" if sweep.resources.gpus_per_trial else "cpu",
-            on_event=watch.on_event,
+            on_event=on_event,
             reject=lambda config: check_config(sweep, data, config, self.origin) if data else None,
             hold=signals.held,
         )
@@ -177,11 +203,11 @@ class _Drive:
                 self._run_backend(driver, backend, watch)
         except KeyboardInterrupt:
             driver.interrupt()
-            self._finish(driver, "interrupted")
+            self._finish(driver, "interrupted", backup)
             sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
             raise Interrupted(sentence, signals.exit_status) from None
         ended = any(record.status in RANKED for record in driver.history.trials.values())
-        return self._finish(driver, "completed" if ended else "failed")
+        return self._finish(driver, "completed" if ended else "failed", backup)
 
     def _run_backend(self, driver: Driver, backend: Backend, watch: Watch) -> None:
         sweep = self.plan.sweep
@@ -194,9 +220,11 @@ class _Drive:
         options = driver_side.Options(self.plan.cpus, self.plan.gpus, most, self.origin)
         driver_side.run(driver, sweep.trainable, self.data, options)
 
-    def _finish(self, driver: Driver, status: str) -> Results:
+    def _finish(self, driver: Driver, status: str, backup: Backup) -> Results:
         for event in self.journal.append(Event("note", body={"finished": status})):
             driver.history.add(event)
+        with contextlib.suppress(RunError):  # the copy before stays, and `tuner doctor` tells of it
+            backup.now()
         results = from_history(self.folder, driver.history, running=False)
         write_best(results, dict(self.data.preprocess) if self.data else None)
         return results

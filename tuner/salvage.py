@@ -17,7 +17,7 @@ from tuner import journal
 from tuner.history import Event
 
 _COLUMNS = "seq, kind, trial, attempt, epoch, at, body, checksum, parent"
-_TYPES = (int, str, str, int, int, float, str, str, (int, type(None)))
+_TYPES: tuple[type | tuple[type, ...], ...] = (int, str, str, int, int, float, str, str, (int, type(None)))
 # A damaged page shows up as any of these: broken structure, text that is no UTF-8, a number too large.
 _READING = (sqlite3.Error, UnicodeError, OverflowError, ValueError)
 
@@ -117,7 +117,7 @@ def of_one_sweep(first: Source, other: Source) -> bool:
 def _event(values: tuple[Any, ...]) -> Event | None:
     seq, kind, trial, attempt, epoch, at, body, checksum, _ = values
     try:
-        if not all(map(isinstance, values, _TYPES)):
+        if not all(isinstance(value, kind) for value, kind in zip(values, _TYPES, strict=True)):
             return None
         if checksum != journal._checksum(seq, kind, trial, attempt, epoch, at, body):
             return None

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ _HARMLESS = ("epochs run again", "most run again at once")
 
 def main() -> int:
     """Run what the command line asks for; exit status 1 where anything was lost."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as Ctrl-C: what was started is killed
     options = _options()
     folder = Path(options.folder or tempfile.mkdtemp(prefix="chaos-"))
     began = time.monotonic()

@@ -133,6 +133,10 @@ class Sweep:
         """Made when a process killed itself in this round."""
         return self.folder / f"killed-{self.rounds}"
 
+    def killed_itself(self, round_: int) -> bool:
+        """Return whether a process killed itself at its point in a round."""
+        return (self.folder / f"killed-{round_}").exists()
+
     def arguments(self) -> list[str]:
         """Return the command that goes on: run where there is no run folder, else resume."""
         backend = ["--backend", self.scenario.backend, "--quiet"]

@@ -44,10 +44,11 @@ class Scenario:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(__file__).with_name("trainable.py"), folder / "trainable.py")
         file = folder / "sweep.toml"
-        file.write_text(self._text())
+        file.write_text(self.text())
         return file
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """Return the sweep file's text."""
         pause = 0.02 if self.backend == "inline" else 0.15
         asha = '[stopping]\nrules = ["asha"]\n[stopping.asha]\ngrace_epochs = 2\nreduction = 2\n' if self.asha else ""
         return f"""

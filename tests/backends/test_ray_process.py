@@ -70,7 +70,7 @@ def start(project, *arguments):
 def wait_for_epoch(process, trial, epoch):
     """Wait until an epoch is in the journal."""
     while process.poll() is None:
-        time.sleep(0.1)
+        time.sleep(0.3)
         try:
             record = load("runs/mine").history.trials.get(trial)
         except Exception:  # there is no journal yet

@@ -10,7 +10,7 @@ from tuner.cli import main
 from tuner.cli.arguments import spread_sets
 from tuner.cli.main import run_command
 
-COMMANDS = ["run", "resume", "plan", "try", "ls", "show", "best", "export"]
+COMMANDS = ["run", "resume", "plan", "try", "ls", "show", "best", "export", "doctor"]
 LISTS = ["list trainables", "list data", "list spaces"]
 PRINTS_DATA = ["plan", "ls", "show", "best", *LISTS]
 
