@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import os
 import platform
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -147,6 +148,9 @@ def _check_frozen(folder: Path, history: History) -> None:
         same = False
     if not same:
         raise RunError(f"{file}: it must be as the journal holds it, but it is damaged, edited or gone. {remedy}")
+    forged = [trial for trial in history.trials if not re.fullmatch(r"t\d+", trial)]
+    if forged:  # it would become a part of a path
+        raise RunError(f"{folder / FILE_NAME}: a trial's name must be t and digits, but got ({forged[0]!r}). {remedy}")
 
 
 def nothing_left(sweep: Sweep, history: History) -> bool:

@@ -77,7 +77,8 @@ def lock(folder: Path) -> IO[str]:
         RunError: A live driver holds it; the sentence names its host, process id and start.
     """
     try:
-        file = (folder / LOCK_NAME).open("a+")
+        # Never through a link: what it leads to would be truncated.
+        file = open(folder / LOCK_NAME, "a+", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o644))  # noqa: SIM115
         taken = _flock(file)
         if taken:
             file.truncate(0)

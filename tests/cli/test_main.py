@@ -12,7 +12,7 @@ from tuner.cli.main import run_command
 
 COMMANDS = ["run", "resume", "plan", "try", "ls", "show", "best", "export", "doctor"]
 LISTS = ["list trainables", "list data", "list spaces"]
-PRINTS_DATA = ["plan", "ls", "show", "best", *LISTS]
+PRINTS_DATA = ["plan", "ls", "show", "best", "doctor", *LISTS]
 
 
 @pytest.mark.parametrize("command", COMMANDS + LISTS)

@@ -71,8 +71,14 @@ def _join(address: str, stack: contextlib.ExitStack) -> None:
     _check_address(address)
     stack.callback(ray.shutdown)
     stack.enter_context(_hushed())
-    with _starting():  # a cluster has its own temp dir and its own CPUs
-        ray.init(address=address, **_QUIET)
+    try:
+        with _starting():  # a cluster has its own temp dir and its own CPUs
+            ray.init(address=address, **_QUIET)
+    except SweepFailed as error:
+        raise UsageError(
+            f"--address: a Ray cluster must let this process join, but got ({address}: {error.__cause__}). "
+            "If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
+        ) from error
 
 
 def _check_address(address: str) -> None:
