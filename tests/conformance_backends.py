@@ -397,6 +397,7 @@ class BackendConformance:
         assert caught.value.exit_status == 143
         left = tuner.load(tmp_path / "run")
         assert left.status == "interrupted" and list(left.trials["status"]) == ["completed", "interrupted"]
+        assert left.history.trials["t0002"].status == "interrupted"  # as a row says, not for want of one
         results = tuner.resume(tmp_path / "run", trainable=keeps, trials=3, backend=self.backend)
         # With a state, no epoch is trained twice; without one, the interrupted trial starts over.
         again = [] if self.with_state else [1, 2]

@@ -218,6 +218,17 @@ def read(path: Path) -> list[Event]:
     return _read_into(list, path)
 
 
+def has_rows(path: Path) -> bool:
+    """Return whether a journal has a committed row; False where there is no journal yet. Changes nothing."""
+    if not path.is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as opened:
+            return bool(opened.execute("SELECT 1 FROM sqlite_master").fetchone()) and _last_seq(opened) > 0
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
 def read_history(path: Path) -> History:
     """Return what read() returns, folded; in less time and memory, since no event outlives its folding."""
     return _read_into(fold, path)

@@ -242,6 +242,12 @@ def find_run(run: str | os.PathLike[str], storage: str | os.PathLike[str] = DEFA
     for folder in (Path(text), Path(storage) / text):
         if (folder / journal.FILE_NAME).is_file():
             return folder
+    for folder in (Path(text), Path(storage) / text):
+        if (folder / LOCK_NAME).is_file():
+            raise RunError(
+                f"{folder}: it was ended before its first row was committed, so there is nothing to go on with. "
+                f"Start it again: tuner run SWEEP --storage {folder.parent} --name {folder.name}"
+            )
     remedy = nearest(text, names) or "`tuner ls` lists the runs."
     raise RunError(
         f"{text}: RUN must be a run folder, a name in {storage}, or latest, but there is none there. {remedy}"

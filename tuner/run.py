@@ -124,7 +124,8 @@ def resume(
         history = fold(journal.events())
         _check_frozen(folder, history)
         sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
-        if nothing_left(sweep, history):
+        # One that was killed after its last trial's end has still to be wound up.
+        if history.finished in ("completed", "failed") and nothing_left(sweep, history):
             return load(folder)
         with _cluster(backend, address) as offer:
             plan = _checked_plan(sweep, offer, history.origin)
@@ -204,7 +205,9 @@ class _Drive:
         self.journal.append(Event("session", body=started))
         try:
             with signals:
-                self._run_backend(driver, backend, watch)
+                driver.tidy()
+                if not driver.nothing_left():
+                    self._run_backend(driver, backend, watch)
         except KeyboardInterrupt:
             driver.interrupt()
             self._finish(driver, "interrupted", backup)
@@ -225,13 +228,14 @@ class _Drive:
         driver_side.run(driver, sweep.trainable, self.data, options)
 
     def _finish(self, driver: Driver, status: str, backup: Backup) -> Results:
+        # best/ first: once the note says that this turn is over, nothing is left to be done.
+        results = from_history(self.folder, driver.history, running=False)
+        write_best(results, dict(self.data.preprocess) if self.data else None)
         for event in self.journal.append(Event("note", body={"finished": status})):
             driver.history.add(event)
         with contextlib.suppress(RunError):  # the copy before stays, and `tuner doctor` tells of it
             backup.now()
-        results = from_history(self.folder, driver.history, running=False)
-        write_best(results, dict(self.data.preprocess) if self.data else None)
-        return results
+        return from_history(self.folder, driver.history, running=False)
 
 
 def _cluster(backend: Backend, address: str | None) -> AbstractContextManager[tuple[int, int] | None]:

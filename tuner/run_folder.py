@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tuner.errors import RunError
-from tuner.results import LOCK_NAME
+from tuner.journal import FILE_NAME, MARK_NAME, has_rows
+from tuner.results import LOCK_NAME, is_driven
 from tuner.spec import Sweep
 
 # Half a second in all.
@@ -54,6 +55,8 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
             try:
                 folder.mkdir()  # atomic: two drivers cannot make the same one
             except FileExistsError:
+                if exact and _is_husk(folder):
+                    return folder
                 if exact:
                     raise RunError(
                         f"{folder}: the name is taken. Choose another --name, or go on with it: tuner resume {folder}"
@@ -65,6 +68,15 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
             f"{storage}: runs must be writable here, but got ({error.strerror}). Choose another --storage."
         ) from error
     raise AssertionError("unreachable: itertools.count never ends")
+
+
+def _is_husk(folder: Path) -> bool:
+    """Return whether a driver made this folder and was killed before its first row: nothing in it counts."""
+    known = (LOCK_NAME, "code", "sweep.toml", "provenance.json", FILE_NAME, MARK_NAME)
+    ours = (folder / LOCK_NAME).is_file() and all(
+        path.name in known or path.name.startswith((f"{FILE_NAME}-", ".")) for path in folder.iterdir()
+    )
+    return ours and not is_driven(folder) and not has_rows(folder / FILE_NAME)
 
 
 def lock(folder: Path) -> IO[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 from conformance_backends import make_driver, make_sweep
@@ -11,7 +12,7 @@ from tuner import checkpoints
 from tuner.backends.driver import Driver, StaleAttempt
 from tuner.backends.worker import Outcome, Report
 from tuner.history import fold
-from tuner.stopping import make_rules
+from tuner.stopping import Rule, make_rules
 from tuner.strategies import Proposal, make_strategy
 
 DONE = Outcome("completed", elapsed_s=1.0)
@@ -210,9 +211,17 @@ def test_a_rule_stops_a_trial_and_the_journal_says_why(drive):
 
 
 def test_a_rule_never_stops_a_trial_at_its_last_epoch(drive):
-    driver = drive(max_epochs=2, stopping={"rules": ["plateau"], "plateau": {"patience": 1, "grace_epochs": 1}})
+    class Always(Rule):
+        name: ClassVar[str] = "always"
+
+        def decide(self, curves, trial, epoch, max_epochs):
+            return "always"
+
+    driver = drive({"rules": [Always()]}, max_epochs=1)
     job = driver.next()
-    assert not driver.report(job.trial, 1, report(1)) and not driver.report(job.trial, 1, report(2))
+    assert not driver.report(job.trial, 1, report(1))
+    driver.end(job.trial, 1, DONE)
+    assert driver.history.trials[job.trial].status == "completed"
 
 
 def test_rules_see_values_to_be_minimised_in_the_order_they_came(drive):

@@ -349,6 +349,12 @@ class Driver:
             if other.checkpoints:
                 self._keep(other, [], best=other.trial in best)
 
+    def tidy(self) -> None:
+        """Delete checkpoints that a driver, killed just before it could, left of finished trials."""
+        finished = [record for record in self.history.trials.values() if record.status in FINISHED]
+        if kept := [record for record in finished if record.checkpoints]:
+            self._prune(kept[-1])
+
     def _repeats_left(self, records: list[TrialRecord]) -> bool:
         newest = sum(record.proposal == records[-1].proposal for record in records)
         return newest < self.sweep.search.repeats

@@ -32,7 +32,7 @@ def resume(
 
     extra = overrides(set_)
     results = load(run)
-    if results.status != "running" and _nothing_to_add(results, trials, extra):
+    if results.status in ("completed", "failed") and _nothing_to_add(results, trials, extra):
         return _already_finished(results, quiet=quiet, strict=strict)
     return watched(
         lambda watch: resume_sweep(
