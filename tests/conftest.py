@@ -5,9 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
+
+
+def pytest_configure(config):
+    """Hear signals, as in a terminal: a run in the background, or under nohup, inherits that they are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

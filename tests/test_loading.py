@@ -205,3 +205,11 @@ def test_an_error_in_a_neighbour_names_the_neighbour(write):
     path = write("mine.py", "import beside\n")
     beside = write("beside.py", "\n\n1 / 0\n")
     assert f"{beside}, line 3: importing it must not raise" in refused(f"{path}:train")
+
+
+def test_a_frozen_copy_sees_the_place_it_was_made_of(tmp_path):
+    copy = tmp_path / "mine.py"
+    copy.write_text("def train(config, trial): return __file__\n")
+    # Also where the copy itself was loaded before, and again after it.
+    for origin in (None, "/elsewhere/mine.py", None):
+        assert load_trainable(f"{copy}:train", origin)[0]({}, None) == (origin or str(copy))
