@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import itertools
 import json
 import re
@@ -81,14 +82,14 @@ def _drive(seam: _Seam, parcel: Parcel, scratch: Path, ray_goes_on: bool) -> Non
         if not seam.driver.finished:
             raise SweepFailed("Ray ended before the sweep did.")
     except BaseException as error:
-        if ray_goes_on:
-            seam.release_workers()
         if seam.error is not None:
             raise seam.error from None
         if type(error).__module__.partition(".")[0] == "ray":
             raise SweepFailed(f"Ray gave up: {' '.join(str(error).split())[-500:]}") from error
         raise
     finally:
+        if ray_goes_on:
+            seam.release_workers()
         del _seams[token]
 
 
@@ -209,6 +210,9 @@ class _Seam:
         if manager is not None:
             with contextlib.suppress(Exception):  # Ray may be gone
                 manager.cleanup()
+        self.controller = None
+        self.ray_trials.clear()
+        gc.collect()  # Ray's controller is a ring of references, and holds handles of workers until it is collected
 
     def guarded(self, action: Callable[[], Any]) -> Any:
         """Run an action; an error in it is kept, since Ray would wrap it or swallow it, and ends everything."""
