@@ -127,7 +127,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial or 0},
     )
     searcher, scheduler = _translation()
-    tune.Tuner(
+    tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher(token),
@@ -143,7 +143,9 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
         ),
-    ).fit()
+    )
+    with session.slots(resources.cpus_per_trial, resources.gpus_per_trial or 0, _seams[token].max_concurrent):
+        tuner.fit()
 
 
 # -- on the driver -----------------------------------------------------------------------------------------------

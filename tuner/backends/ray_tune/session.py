@@ -205,6 +205,25 @@ def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
             setattr(module, name, before)
 
 
+def slots(cpus: float, gpus: float, count: int) -> contextlib.AbstractContextManager[None]:
+    """Let Ray Tune ask for its workers one by one, never more than `count`, without placement groups.
+
+    A trial is one actor, for which Ray Core finds room by itself. Ray Tune reserves a placement group for each trial
+    even so, and removes it within milliseconds where a worker is free to be used again; a raylet that is still
+    committing it then never gives its cores back.
+
+    Args:
+        cpus: Cores a trial asks for.
+        gpus: GPUs a trial asks for.
+        count: The most trials at a time.
+    """
+    from ray.air.execution.resources.fixed import FixedResourceManager
+    from ray.tune.execution import tune_controller
+
+    budget = {"CPU": cpus * (count + 0.5), "GPU": gpus * (count + 0.5)}  # half a trial more: fractions add up inexactly
+    return _replaced(tune_controller, "PlacementGroupResourceManager", lambda: FixedResourceManager(budget))
+
+
 @contextlib.contextmanager
 def environment(**more: str) -> Iterator[None]:
     """Set what Ray reads from the environment, where the user has not, and take it back."""
