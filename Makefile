@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test check format lock chaos
+.PHONY: setup sweep test check format lock chaos neighbours
 
 setup: .venv/ready
 
@@ -26,6 +26,10 @@ SEED ?= 1
 chaos: setup
 	$(BIN)/python -m benchmarks.chaos --backend both --kills $(KILLS) --ray-kills $$(( $(KILLS) / 10 )) --races 50 \
 		--seed $(SEED) --out benchmarks/results/chaos.json
+
+# Whether two trials on two cores slow each other down by more than the machine does; 5 minutes.
+neighbours: setup
+	$(BIN)/python benchmarks/neighbours.py
 
 check: setup
 	$(BIN)/ruff format --check .
