@@ -68,6 +68,7 @@ def plain(processes: int) -> float:
 
 
 def main() -> None:
+    """Measure, print each round, and write the result."""
     rounds = []
     for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 5):
         times = [through_ray(1), through_ray(2), plain(1), plain(2)]
