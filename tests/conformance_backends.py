@@ -5,12 +5,14 @@ The trainables here are loaded by the workers as "conformance_backends:name", un
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 import signal
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +21,7 @@ import pytest
 
 import tuner
 from tuner.backends.driver import Driver
+from tuner.cli.summary import verdict
 from tuner.errors import Interrupted
 from tuner.history import fold
 from tuner.journal import FILE_NAME, Journal
@@ -190,6 +193,14 @@ def keeps(config, trial):
         trial.report(epoch=epoch, score=total, state={"total": total} if config["with_state"] else None)
 
 
+def hangs(config, trial):
+    """Reports an epoch; then one config waits for ever, whatever Exception comes."""
+    trial.report(epoch=1, score=0.5)
+    while config["hangs"]:
+        with contextlib.suppress(Exception):
+            time.sleep(0.02)
+
+
 # A user's file, with a neighbour that imports torch only when it is called; it draws from every generator.
 USERS_FILE = """
     from pathlib import Path
@@ -284,6 +295,7 @@ class BreaksLater:
 class BackendConformance:
     backend: ClassVar[str]
     with_state: ClassVar[bool] = True
+    patience_s: ClassVar[float] = 0.5  # longer than this backend needs until a trainable is called
 
     def run(self, sweep, storage, **keywords):
         return tuner.run(sweep, storage=storage, backend=self.backend, **keywords)
@@ -329,6 +341,24 @@ class BackendConformance:
     def test_what_a_trainable_does_to_its_config_stays_there(self, badly):
         assert all(layers == [1, 2] for layers in badly.trials["config.layers"])
         assert all(record.config["layers"] == [1, 2] for record in badly.history.trials.values())
+
+    # -- silence
+
+    def test_a_trial_that_hangs_is_tried_once_more_and_then_ended(self, tmp_path):
+        points = [{"hangs": True}, {"hangs": False}]
+        sweep = make_sweep(
+            hangs,
+            {"hangs": tuner.Choice([True, False])},
+            search={"strategy": "manual", "points": points},
+            failure={"epoch_timeout_s": self.patience_s},
+        )
+        results = self.run(sweep, tmp_path)
+        hung, fine = results.trials.to_dict("records")
+        assert (hung["status"], hung["cause"], hung["attempts"], hung["epochs"]) == ("failed", "timeout", 2, 1)
+        assert re.search(r"an epoch must end within .* s \(failure\.epoch_timeout_s\), but got", hung["error"])
+        assert (fine["status"], fine["attempts"]) == ("completed", 1)
+        # The strategy learns from it, and the exit status tells of it.
+        assert results.status == "completed" and verdict(results, strict=False)[0] == 3
 
     # -- stopping
 

@@ -18,10 +18,18 @@ import numpy as np
 import pytest
 import torch
 
-from tuner import checkpoints
-from tuner.checkpoints import DamagedCheckpoint, Place, commit, load, prune, save_predictions, verify
+from tuner.checkpoints import (
+    DamagedCheckpoint,
+    Place,
+    commit,
+    gather_predictions,
+    load,
+    prune,
+    save_predictions,
+    verify,
+)
 from tuner.errors import ConfigError
-from tuner.history import CheckpointRecord
+from tuner.history import CheckpointRecord, EpochRecord, TrialRecord
 
 PLACE = Place("t0001", 3, 1)
 
@@ -289,6 +297,16 @@ def test_pruning_everything_leaves_no_empty_folder(tmp_path):
 # -- predictions ----------------------------------------------------------------------------------------------------
 
 
+def trial_of(*attempts, name="t0001"):
+    """A trial's record whose epochs 1, 2, ... were accepted from these attempts."""
+    rows = {epoch: EpochRecord({}, attempt, 0.0) for epoch, attempt in enumerate(attempts, 1)}
+    return TrialRecord(name, 1, 1, "search", None, 1, {}, 0, "random", "", epochs=rows)
+
+
+def save(run, epoch, attempt, values, trial="t0001"):
+    save_predictions(run, Place(trial, epoch, attempt), values)
+
+
 def predictions(run, trial="t0001"):
     with np.load(run / "predictions" / f"{trial}.npz", allow_pickle=False) as file:
         return {int(name): file[name] for name in file.files}
@@ -296,34 +314,51 @@ def predictions(run, trial="t0001"):
 
 def test_predictions_are_kept_an_epoch_exactly(tmp_path):
     first = np.array([[0.1, 0.9], [math.nan, 1e-30]], dtype=np.float32)
-    save_predictions(tmp_path, "t0001", 1, first)
-    save_predictions(tmp_path, "t0001", 2, first * 2)
-    save_predictions(tmp_path, "t0002", 1, np.arange(3))
+    save(tmp_path, 1, 1, first)
+    save(tmp_path, 2, 1, first * 2)
+    save(tmp_path, 1, 1, np.arange(3), "t0002")
+    assert gather_predictions(tmp_path, trial_of(1, 1)) == []
     kept = predictions(tmp_path)
     assert list(kept) == [1, 2]
     assert kept[1].dtype == np.float32 and kept[1].tobytes() == first.tobytes()
-    assert list(predictions(tmp_path, "t0002")) == [1]
+    # A trial's predictions are its own business, and asking twice changes nothing.
+    assert gather_predictions(tmp_path, trial_of(1, 1)) == []
+    assert [path.name for path in sorted((tmp_path / "predictions").iterdir())] == ["t0001.npz", "t0002"]
 
 
-@pytest.mark.parametrize(("epoch", "left"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3])])
-def test_what_a_lost_attempt_predicted_later_is_dropped(tmp_path, epoch, left):
-    for number in (1, 2, 3):
-        save_predictions(tmp_path, "t0001", number, np.full(2, 0.5))
-    save_predictions(tmp_path, "t0001", epoch, np.full(2, 0.7))
-    kept = predictions(tmp_path)
-    assert list(kept) == left
-    assert kept[epoch].tolist() == [0.7, 0.7]
+def test_only_predictions_whose_row_counts_are_kept(tmp_path):
+    for epoch in (1, 2, 3):
+        save(tmp_path, epoch, 1, np.full(2, 0.1))
+    # Attempt 2 went on from epoch 1; the worker of attempt 1 is still alive, and writes.
+    save(tmp_path, 2, 2, np.full(2, 0.2))
+    save(tmp_path, 3, 1, np.full(2, 0.9))
+    gather_predictions(tmp_path, trial_of(1, 2))
+    assert {epoch: values[0] for epoch, values in predictions(tmp_path).items()} == {1: 0.1, 2: 0.2}
 
 
 @pytest.mark.parametrize("damaged", [b"", b"PK\x03\x04 no more than a beginning", None], ids=["empty", "text", "cut"])
-def test_damaged_predictions_are_put_aside_and_cost_no_trial(tmp_path, damaged):
-    save_predictions(tmp_path, "t0001", 1, np.full(100, 0.5))
-    path = tmp_path / "predictions" / "t0001.npz"
+def test_damaged_predictions_are_put_aside_and_cost_no_other(tmp_path, damaged):
+    save(tmp_path, 1, 1, np.full(100, 0.5))
+    save(tmp_path, 2, 1, np.full(2, 0.7))
+    path = tmp_path / "predictions" / "t0001" / "1-1.npz"
     damaged = path.read_bytes()[:-30] if damaged is None else damaged
     path.write_bytes(damaged)
-    save_predictions(tmp_path, "t0001", 2, np.full(2, 0.7))
+    aside = tmp_path / "predictions" / "t0001.npz.1-1.damaged"
+    assert gather_predictions(tmp_path, trial_of(1, 1)) == [str(aside)]
     assert list(predictions(tmp_path)) == [2]
-    assert path.with_name("t0001.npz.damaged").read_bytes() == damaged
+    assert aside.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_flipped_bit_in_predictions_is_never_taken_for_a_value(tmp_path, seed):
+    values = np.linspace(0, 1, 50)
+    save(tmp_path, 1, 1, values)
+    path = tmp_path / "predictions" / "t0001" / "1-1.npz"
+    data, where = bytearray(path.read_bytes()), random.Random(seed)
+    data[where.randrange(len(data))] ^= 1 << where.randrange(8)
+    path.write_bytes(data)
+    if not gather_predictions(tmp_path, trial_of(1)):  # a bit that nothing reads
+        assert predictions(tmp_path)[1].tobytes() == values.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -334,15 +369,11 @@ def test_damaged_predictions_are_put_aside_and_cost_no_trial(tmp_path, damaged):
 def test_predictions_that_are_no_numbers_are_refused(tmp_path, given):
     # npz would pickle objects, and a run folder holds no pickle.
     with pytest.raises(ConfigError, match="predictions must be an array of numbers, but got"):
-        save_predictions(tmp_path, "t0001", 1, given)
+        save(tmp_path, 1, 1, given)
     assert not (tmp_path / "predictions").exists()
 
 
 def test_predictions_of_a_tensor_are_taken(tmp_path):
-    save_predictions(tmp_path, "t0001", 1, torch.tensor([1, 2]))
+    save(tmp_path, 1, 1, torch.tensor([1, 2]))
+    gather_predictions(tmp_path, trial_of(1))
     assert predictions(tmp_path)[1].tolist() == [1, 2]
-
-
-def test_the_names_of_a_checkpoints_files_are_fixed():
-    # A run folder of today is read by tomorrow's version.
-    assert (checkpoints.STATE_NAME, checkpoints.MANIFEST_NAME) == ("state.pt", "manifest.json")

@@ -146,7 +146,7 @@ def test_pickles_inside_their_own_formats_are_never_loaded(run, executed, tmp_pa
     payload = Payload(executed)
     for path in [*run.rglob("*.pt")]:
         path.write_bytes(as_torch_file(pickle.dumps(payload, protocol=2), path))
-    for path in (run / "predictions").iterdir():
+    for path in (run / "predictions").rglob("*.npz"):
         path.write_bytes(as_npz(payload))
     read_everything(tmp_path)
     assert not executed.exists()

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import ConfigError, TunerError
-from tuner.history import CheckpointRecord
+from tuner.history import CheckpointRecord, TrialRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -166,28 +166,65 @@ def prune(run: Path, trial: str, keep: Iterable[CheckpointRecord]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def save_predictions(run: Path, trial: str, epoch: int, predictions: NDArray[Any]) -> None:
-    """Add one epoch's validation predictions to predictions/<trial>.npz, atomically.
+def save_predictions(run: Path, place: Place, predictions: NDArray[Any]) -> None:
+    """Write one epoch's validation predictions, durably, to a file that no other attempt writes.
 
     Args:
         run: The run folder.
-        trial: The trial's name.
-        epoch: The epoch, from 1; later epochs in the file (of an attempt that was lost) are dropped.
+        place: Whose they are.
         predictions: (N, K) class probabilities or (N,) values, in the order of the validation split.
 
     Raises:
         ConfigError: The predictions are no array of numbers.
+        OSError: The disk is full, or cannot be written.
     """
     values = _numbers(predictions)
-    final = run / "predictions" / f"{trial}.npz"
-    final.parent.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = _predictions_before(epoch, final)
-    arrays[str(epoch)] = values
+    folder = run / "predictions" / place.trial
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_arrays(folder / f"{place.epoch}-{place.attempt}.npz", {str(place.epoch): values})
+
+
+def gather_predictions(run: Path, record: TrialRecord) -> list[str]:
+    """Put a finished trial's predictions into predictions/<trial>.npz: an array an epoch whose row counts.
+
+    Args:
+        run: The run folder.
+        record: The trial. One without predictions, or gathered before, is left as it is.
+
+    Returns:
+        Names of files that cannot be read; they are kept beside the others, as *.damaged.
+
+    Raises:
+        OSError: The disk is full, or cannot be written; nothing is lost, and it can be asked again.
+    """
+    folder = run / "predictions" / record.trial
+    if not folder.is_dir():
+        return []
+    arrays, damaged = dict[str, NDArray[Any]](), list[str]()
+    for epoch in sorted(record.epochs):
+        path = folder / f"{epoch}-{record.epochs[epoch].attempt}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                arrays[str(epoch)] = kept[str(epoch)]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError):
+            aside = folder.parent / f"{record.trial}.npz.{path.stem}.damaged"
+            path.rename(aside)
+            damaged.append(str(aside))
+    if arrays:
+        _write_arrays(folder.parent / f"{record.trial}.npz", arrays)
+    shutil.rmtree(folder, ignore_errors=True)
+    return damaged
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    scratch = final.with_name(f".{trial}.npz.writing")
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    scratch = path.with_name(f".{path.name}.writing")
     _write(scratch, buffer.getbuffer())
-    scratch.rename(final)
+    scratch.rename(path)
+    _flush(path.parent)
 
 
 def _numbers(predictions: Any) -> NDArray[Any]:
@@ -201,18 +238,6 @@ def _numbers(predictions: Any) -> NDArray[Any]:
         f"trial.report: predictions must be an array of numbers, but got ({type(predictions).__name__} "
         f"{reprlib.repr(predictions)}). Give a NumPy array: class probabilities (N, K), or values (N,)."
     )
-
-
-def _predictions_before(epoch: int, path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of earlier epochs; a damaged file is put aside, since no trial depends on it."""
-    if not path.is_file():
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as old:
-            return {name: old[name] for name in old.files if int(name) < epoch}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        path.rename(path.with_name(f"{path.name}.damaged"))
-        return {}
 
 
 def _plain(value: Any, where: str) -> Any:

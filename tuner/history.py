@@ -78,6 +78,7 @@ class TrialRecord:
     epochs: dict[int, EpochRecord] = field(default_factory=dict)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
     infrastructure_failures: int = 0
+    timeouts: int = 0
     _duration_before_s: float = 0.0
 
     def best_epoch(self, metric: str, mode: str) -> int | None:
@@ -194,7 +195,10 @@ def _end(history: History, event: Event) -> None:
     if body.get("elapsed_s") is not None:
         record.duration_s = record._duration_before_s + body["elapsed_s"]
     if body["status"] == "pending":  # to be tried again
-        record.infrastructure_failures += 1
+        if body["cause"] == "timeout":
+            record.timeouts += 1
+        else:
+            record.infrastructure_failures += 1
 
 
 # What these say does not count once a newer attempt has begun.

@@ -287,6 +287,37 @@ def test_what_the_infrastructure_did_is_tried_again_and_teaches_nothing(drive, c
         assert driver.strategy.shown[-1] == [(1, "lost", None)]
 
 
+def test_a_timeout_is_tried_again_once_and_then_teaches(drive):
+    driver = drive(failure={"max_retries": 3})
+    job = driver.next()
+    driver.end(job.trial, 1, Outcome("failed", "timeout", "slow"))
+    record = driver.history.trials["t0001"]
+    assert (record.status, record.cause, record.timeouts) == ("pending", "timeout", 1)
+    assert driver.next().attempt == 2
+    driver.end(job.trial, 2, Outcome("failed", "timeout", "slow"))
+    assert (record.status, record.cause, record.infrastructure_failures) == ("failed", "timeout", 0)
+    driver.next()
+    assert driver.strategy.shown[-1] == [(1, "failed", None)]
+
+
+def test_with_no_retries_a_timeout_is_the_end(drive):
+    driver = drive(failure={"max_retries": 0})
+    driver.end(driver.next().trial, 1, Outcome("failed", "timeout", "slow"))
+    assert driver.history.trials["t0001"].status == "failed"
+
+
+@pytest.mark.parametrize("blame", [False, True])
+def test_attempts_whose_ray_died_are_all_tried_again(drive, blame):
+    driver = drive(failure={"max_retries": 1})
+    jobs = [driver.next(), driver.next()]
+    driver.report(jobs[0].trial, 1, report(1))
+    assert driver.epochs_done == 1
+    driver.lose_all(blame=blame)
+    assert driver.running == 0
+    assert sorted((job.trial, job.attempt) for job in (driver.next(), driver.next())) == [("t0001", 2), ("t0002", 2)]
+    assert [record.infrastructure_failures for record in driver.history.trials.values()] == [int(blame)] * 2
+
+
 def test_an_attempt_that_never_began_costs_no_retry(drive):
     driver = drive(failure={"max_retries": 0})
     job = driver.next()
@@ -307,8 +338,8 @@ def test_a_trial_is_one_observation_with_its_repeats(drive):
     complete(driver, jobs[1], 0.4)
     complete(driver, jobs[2], 0.4)
     driver.end(jobs[3].trial, 1, Outcome("failed", "config.raised", "no"))
-    driver.end(jobs[4].trial, 1, Outcome("failed", "timeout", "slow"))
-    driver.end(jobs[5].trial, 1, Outcome("failed", "timeout", "slow"))
+    driver.end(jobs[4].trial, 1, Outcome("failed", "config.shape", "no"))
+    driver.end(jobs[5].trial, 1, Outcome("failed", "config.shape", "no"))
     driver.next()
     seen = driver.observations()
     assert [one.state for one in seen] == ["done", "failed", "failed", "pending"]

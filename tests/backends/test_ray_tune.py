@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ def everything_is_given_back(ray_local):
 
 class TestRay(BackendConformance):
     backend = "ray"
+    patience_s = 4.0
     with_state = False  # the tests below kill workers that keep one; each worker that does imports torch
 
     def drive(self, driver, train):
@@ -53,6 +55,8 @@ def dies(config, trial):
             executed.write(f"{epoch} ")
         if config["dies"] == "always":
             os.kill(os.getpid(), signal.SIGKILL)
+        if config["dies"] == "crashes":
+            ctypes.string_at(0)  # SIGSEGV
         total += epoch
         trial.report(epoch=epoch, score=total, state={"total": total})
         if config["dies"] == "once" and epoch == 2 and trial.start_epoch == 0:
@@ -60,10 +64,10 @@ def dies(config, trial):
 
 
 def test_a_trial_whose_worker_dies_goes_on_from_its_last_committed_epoch(tmp_path):
-    points = [{"dies": "once"}, {"dies": "always"}]
+    points = [{"dies": "once"}, {"dies": "always"}, {"dies": "crashes"}]
     sweep = make_sweep(
         dies,
-        {"dies": tuner.Choice(["once", "always"]), "folder": str(tmp_path)},
+        {"dies": tuner.Choice(["once", "always", "crashes"]), "folder": str(tmp_path)},
         max_epochs=4,
         search={"strategy": "manual", "points": points},
         failure={"max_retries": 1},
@@ -77,9 +81,10 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_last_committed_epoch(tmp_pat
     rows = results.epochs[results.epochs["trial"] == trials.loc["once", "trial"]]
     assert list(rows["epoch"]) == [1, 2, 3, 4] and list(rows["score"]) == [1, 3, 6, 10]
     # A config that takes every worker down is held to be the cause, after max_retries more attempts.
-    assert tuple(trials.loc["always", ["status", "cause", "attempts"]]) == ("failed", "config.raised", 2)
-    assert "its worker died 2 times" in trials.loc["always", "error"]
-    assert (tmp_path / "always.txt").read_text() == "1 1 "
+    for how in ("always", "crashes"):
+        assert tuple(trials.loc[how, ["status", "cause", "attempts"]]) == ("failed", "config.raised", 2)
+        assert "its worker died 2 times" in trials.loc[how, "error"]
+        assert (tmp_path / f"{how}.txt").read_text() == "1 1 "
     assert results.best().config["dies"] == "once" and results.status == "completed"
 
 
@@ -98,11 +103,16 @@ unexpectedly due to SIGSEGV or another unexpected error. If the process was kill
         (KILLED, "infrastructure.worker_lost"),
         ("1 worker(s) were killed due to the node running low on memory.", "config.out_of_memory"),
         ("The actor died because its node has died. Node Id: 3f2a", "infrastructure.node_lost"),
+        ("The actor 8d95 is unavailable: The actor is temporarily unavailable: RpcError", "infrastructure.node_lost"),
         ("", "infrastructure.worker_lost"),
     ],
 )
 def test_what_ray_says_of_a_lost_worker_has_a_cause(said, cause):
     assert classify_loss(said)[0] == cause
+
+
+def test_a_worker_that_the_kernel_killed_for_want_of_memory_is_out_of_memory():
+    assert classify_loss(KILLED, oom_killed=True)[0] == "config.out_of_memory"
 
 
 def unimportable(config, *, parcel):

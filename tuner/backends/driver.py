@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import checkpoints
+from tuner.backends.clocks import Clocks
 from tuner.backends.worker import Job, Outcome, Report, is_finite
 from tuner.errors import TunerError
 from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
@@ -46,6 +47,9 @@ class Driver:
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
         hold: Holds signals back while the journal and what is known of it change together.
+
+    Attributes:
+        epochs_done: Epochs committed by this driver.
     """
 
     def __init__(
@@ -72,12 +76,14 @@ class Driver:
         self._fixed = {name: value for name, value in sweep.defaults.items() if name not in varied}
         self._exhausted = False
         self._began = time.monotonic()
+        self.epochs_done = 0
         self._seen: dict[int, Observation] = {}
         # Values to be minimised, in arrival order, as stopping rules read them.
         self._curves: dict[str, dict[int, float]] = {}
         for record in self.history.trials.values():
             for epoch, row in record.epochs.items():
                 self._note_value(record, epoch, row.metrics.get(sweep.metric))
+        self._clocks = Clocks(sweep.failure.epoch_timeout_s, self.history.trials.values())
         # Trials left without an end by a driver that died, and those to be tried again.
         self._waiting = [t for t in self.history.trials.values() if t.status not in FINISHED]
 
@@ -206,6 +212,7 @@ class Driver:
             StaleAttempt: The attempt is not the trial's current one.
         """
         record = self._current(trial, attempt)
+        self._clocks.heard(trial, report.elapsed_s)
         body = {"metrics": report.metrics, "elapsed_s": round(report.elapsed_s, 4), "worker": report.worker}
         rows = [Event("epoch", trial, attempt, report.epoch, body)]
         if report.checkpoint:
@@ -216,9 +223,11 @@ class Driver:
             rows.append(Event("stop", trial, attempt, report.epoch, {"reason": outcome.error}))
             outcome = dataclasses.replace(outcome, error=None)
         if outcome:
+            self._clocks.stop(trial)
             rows.append(_end_event(record, outcome))
         self._commit(*rows)
-        self._prune(record)
+        self.epochs_done += 1
+        self._clean_up(record)
         return outcome is not None
 
     def _judge(self, record: TrialRecord, report: Report) -> Outcome | None:
@@ -257,19 +266,24 @@ class Driver:
         self._end(self._current(trial, attempt), outcome)
 
     def _end(self, record: TrialRecord, outcome: Outcome) -> None:
-        failure = outcome.cause or ""
-        if failure.startswith("infrastructure."):
-            if record.infrastructure_failures < self.sweep.failure.max_retries:
-                outcome = dataclasses.replace(outcome, status="pending")
-                self._waiting.append(record)
-            elif failure == "infrastructure.worker_lost":
-                # The same config took every worker down with it: that is the config's fault.
-                lost = record.infrastructure_failures + 1
-                often = "once" if lost == 1 else f"{lost} times"
-                sentence = f"its worker died {often}, so the config is held to be the cause."
-                outcome = dataclasses.replace(outcome, cause="config.raised", error=sentence)
+        self._clocks.stop(record.trial)
+        if self._is_tried_again(record, outcome.cause):
+            outcome = dataclasses.replace(outcome, status="pending")
+            self._waiting.append(record)
+        elif outcome.cause == "infrastructure.worker_lost":
+            # The same config took every worker down with it: that is the config's fault.
+            lost = record.infrastructure_failures + 1
+            often = "once" if lost == 1 else f"{lost} times"
+            sentence = f"its worker died {often}, so the config is held to be the cause."
+            outcome = dataclasses.replace(outcome, cause="config.raised", error=sentence)
         self._commit(_end_event(record, outcome))
-        self._prune(record)
+        self._clean_up(record)
+
+    def _is_tried_again(self, record: TrialRecord, cause: str | None) -> bool:
+        if cause == "timeout":  # once: a machine may stand still, but a config that hangs twice is not tried again
+            return record.timeouts < min(1, self.sweep.failure.max_retries)
+        infrastructure = cause is not None and cause.startswith("infrastructure.")
+        return infrastructure and record.infrastructure_failures < self.sweep.failure.max_retries
 
     def postpone(self, trial: str, attempt: int) -> None:
         """Commit that an attempt never began, since its worker could not be had; another is the next to begin.
@@ -278,14 +292,45 @@ class Driver:
             StaleAttempt: The attempt is not the trial's current one.
         """
         record = self._current(trial, attempt)
+        self._clocks.stop(trial)
         self._commit(_end_event(record, Outcome("interrupted")))
         self._waiting.insert(0, record)
+
+    def lose_all(self, *, blame: bool) -> None:
+        """Commit that every attempt lost its worker at once; all are to be tried again.
+
+        Args:
+            blame: Count it as a failure of the infrastructure against max_retries; otherwise it costs no retry.
+        """
+        for record in [record for record in self.history.trials.values() if record.status == "running"]:
+            if blame:
+                self._end(record, Outcome("failed", "infrastructure.node_lost", "its node was lost."))
+            else:
+                self.postpone(record.trial, record.attempts)
 
     def interrupt(self) -> None:
         """Commit that the attempts now running were interrupted; a resume continues them."""
         running = [record for record in self.history.trials.values() if record.status == "running"]
         if running:
             self._commit(*(_end_event(record, Outcome("interrupted")) for record in running))
+
+    def begun(self, trial: str, attempt: int) -> None:
+        """Note that an attempt has its worker: from now on, silence counts. Until then it waits for one."""
+        if self.is_current(trial, attempt):
+            self._clocks.start(trial)
+
+    def overdue(self) -> list[tuple[str, int]]:
+        """Return every attempt that has been silent for too long."""
+        return [(trial, self.history.trials[trial].attempts) for trial in self._clocks.overdue()]
+
+    def hung(self, trial: str) -> Outcome:
+        """Return the end of an attempt that has been silent for too long."""
+        sentence, elapsed_s = self._clocks.verdict(trial)
+        return Outcome("failed", "timeout", sentence, elapsed_s)
+
+    def epoch_limit_s(self) -> float | None:
+        """Return how long an epoch may take now, in seconds; None before any is known."""
+        return self._clocks.limit_s()
 
     def is_current(self, trial: str, attempt: int) -> bool:
         """Return whether this attempt is running and the trial's newest."""
@@ -349,9 +394,25 @@ class Driver:
             if other.checkpoints:
                 self._keep(other, [], best=other.trial in best)
 
+    def _clean_up(self, record: TrialRecord) -> None:
+        if record.status in FINISHED:
+            self._gather(record)
+        self._prune(record)
+
+    def _gather(self, record: TrialRecord) -> None:
+        try:
+            damaged = checkpoints.gather_predictions(self.run, record)
+        except OSError:  # such as a full disk: all of them stay where they are, for the next driver
+            return
+        for path in damaged:
+            warning = f"{path}: an epoch's predictions cannot be read; its metrics are in the journal."
+            self._commit(Event("note", record.trial, body={"warning": warning}))
+
     def tidy(self) -> None:
-        """Delete checkpoints that a driver, killed just before it could, left of finished trials."""
+        """Do for finished trials what a driver, killed just before it could, has left undone."""
         finished = [record for record in self.history.trials.values() if record.status in FINISHED]
+        for record in finished:
+            self._gather(record)
         if kept := [record for record in finished if record.checkpoints]:
             self._prune(kept[-1])
 

@@ -134,6 +134,10 @@ class MetricError(ConfigError):
     """A report without the sweep's metric, or with something that is no number."""
 
 
+class EpochTimeout(BaseException):
+    """Raised in a trainable that has been silent for too long; no `except Exception` of its own swallows it."""
+
+
 # Commits a report; True asks the trial to stop.
 Send = Callable[[Report], bool]
 
@@ -182,12 +186,11 @@ class WorkerTrial:
     def _report(self, epoch: int, state: dict[str, Any] | None, predictions: Any, metrics: Mapping[str, Any]) -> Report:
         """Check an epoch, and write what goes to files: the driver's row comes last."""
         plain = plain_metrics(metrics, self.job.metric)
-        run = Path(self.job.run)
+        run, place = Path(self.job.run), checkpoints.Place(self.job.trial, epoch, self.job.attempt)
         if predictions is not None:
-            checkpoints.save_predictions(run, self.job.trial, epoch, predictions)
+            checkpoints.save_predictions(run, place, predictions)
         kept = None
         if state is not None and (epoch % self.job.every_epochs == 0 or epoch == self.max_epochs):
-            place = checkpoints.Place(self.job.trial, epoch, self.job.attempt)
             kept = checkpoints.commit(run, place, state, plain)
         return Report(epoch, plain, kept, time.monotonic() - self.began, worker_name())
 
@@ -304,6 +307,8 @@ def classify(error: BaseException) -> tuple[str, str]:
     text = str(error) if isinstance(error, TunerError) else f"{type(error).__name__}: {error}"
     # A file name that is not UTF-8 would keep the frames, which hold every sentence, from being written.
     sentence = " ".join(text.split())[:500].rstrip(": ").encode(errors="backslashreplace").decode()
+    if isinstance(error, EpochTimeout):
+        return "timeout", str(error)
     if isinstance(error, MetricError):
         return "config.metric", sentence
     if isinstance(error, ShapeError):

@@ -218,7 +218,8 @@ def _leftovers(case: Case) -> Iterator[Finding]:
     if case.driven:
         return
     places = [case.folder, *(case.folder / name for name in ("best", "predictions", "checkpoints", QUARANTINE))]
-    for place in [*places, *children(case.folder / "checkpoints")]:
+    deeper = [path for name in ("checkpoints", "predictions") for path in children(case.folder / name)]
+    for place in [*places, *deeper]:
         for path in children(place):
             if is_leftover(path):
                 meaning = "A write that was cut short; what it was to replace is untouched."
@@ -229,7 +230,8 @@ def _leftovers(case: Case) -> Iterator[Finding]:
 
 def examine_predictions(case: Case) -> Iterator[Finding]:
     """Yield damaged prediction files."""
-    for path in children(case.folder / "predictions"):
+    files = children(case.folder / "predictions")
+    for path in [*files, *(inner for trial in files for inner in children(trial))]:
         if path.suffix == ".npz" and not is_leftover(path) and (problem := _npz_problem(path)):
             meaning = "The trial's metrics are in the journal; only its single predictions are lost."
             remedy = f"`tuner doctor {case.folder} --repair` puts it into {QUARANTINE}/."

@@ -16,6 +16,7 @@ from typing import Any
 
 from tuner.backends.driver import Driver
 from tuner.backends.ray_tune import session
+from tuner.backends.ray_tune.oom import oom_kills
 from tuner.backends.ray_tune.worker_side import Parcel, ray_trial
 from tuner.backends.worker import Job, Outcome, Report
 from tuner.errors import SweepFailed, UsageError
@@ -24,7 +25,8 @@ from tuner.trainable import Data, Train
 
 # What Ray says of a trial that it ended by itself.
 _NO_MEMORY = re.compile(r"running low on memory|OutOfMemoryError")
-_NO_NODE = re.compile(r"its node has died|node was terminated|NodeDiedError|local raylet died")
+_NO_NODE = re.compile(r"its node has died|node was terminated|NodeDiedError|local raylet died|temporarily unavailable")
+_NO_DRIVER = re.compile(r"its owner has died")
 _NOT_STARTED = re.compile(r"failed to import on the worker|raised in its creation task")
 _NOT_REUSED = re.compile(r"Trainable runner reuse requires")
 _RAISED = re.compile(r"^[\w.]+(?:Error|Exception): .*$", re.MULTILINE)
@@ -62,16 +64,38 @@ def run(driver: Driver, train: Train | str, data: Data | None, options: Options)
     Raises:
         ResourceError: No node can ever give what a trial asks for.
         UsageError: The function cannot be sent to a worker.
-        SweepFailed: Ray does not start, or gave up.
+        SweepFailed: Ray does not start, gave up, or died where it cannot be started anew.
     """
     # The seam holds the concurrency: Ray's own limiter would leak a slot where Ray ends a trial in silence.
     with session.environment(TUNE_MAX_PENDING_TRIALS_PG=str(options.max_concurrent)):
         pickled = None if isinstance(train, str) else _pickled(train)
-        with session.running(options.cpus, options.gpus) as (scratch, ray_goes_on):
-            resources = driver.sweep.resources
-            session.check_resources(resources.cpus_per_trial, resources.gpus_per_trial or 0)
-            seam = _Seam(driver, options.max_concurrent)
+        while True:
+            done = driver.epochs_done
+            try:
+                return _run_on_one_ray(driver, train, pickled, data, options)
+            except session.RayDied:
+                # Nobody's fault, unless it dies again before anything was done.
+                driver.lose_all(blame=driver.epochs_done == done)
+
+
+def _run_on_one_ray(
+    driver: Driver, train: Train | str, pickled: bytes | None, data: Data | None, options: Options
+) -> None:
+    """Drive the sweep to its end.
+
+    Raises:
+        RayDied: The Ray that was started for it died; another can be started.
+    """
+    with session.running(options.cpus, options.gpus) as (scratch, ray_goes_on):
+        resources = driver.sweep.resources
+        session.check_resources(resources.cpus_per_trial, resources.gpus_per_trial or 0)
+        seam = _Seam(driver, options.max_concurrent)
+        try:
             _drive(seam, _parcel(train, pickled, data, options.origin), scratch, ray_goes_on)
+        except session.RayDied as error:
+            if ray_goes_on:
+                raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
+            raise
 
 
 def _drive(seam: _Seam, parcel: Parcel, scratch: Path, ray_goes_on: bool) -> None:
@@ -126,7 +150,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
         functools.partial(ray_trial, parcel=parcel),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial or 0},
     )
-    searcher, scheduler = _translation()
+    searcher, scheduler, callback = _translation()
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -142,6 +166,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
             storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[callback(token)],
         ),
     )
     with session.slots(resources.cpus_per_trial, resources.gpus_per_trial or 0, _seams[token].max_concurrent):
@@ -159,6 +184,7 @@ class _Seam:
         self.max_concurrent = max_concurrent
         self.attempts: dict[str, tuple[str, int]] = {}
         self.ray_trials: dict[str, Any] = {}
+        self.oom_kills = oom_kills()
         self.controller: Any = None
         self.error: BaseException | None = None
 
@@ -203,8 +229,33 @@ class _Seam:
                 f"a worker on Ray must start, but got ({raised[-1] if raised else 'no word why'}). "
                 "Install this project, and what the trainable needs, on every node."
             )
-        cause, sentence = classify_loss(error)
+        session.check_alive()  # one whose Ray has died is not the config's loss
+        if _NO_DRIVER.search(error):
+            raise SweepFailed("Ray took this process for dead: the Ray node that it runs on was lost.")
+        killed, self.oom_kills = oom_kills() > self.oom_kills, oom_kills()
+        cause, sentence = classify_loss(error, killed)
         self.driver.end(trial, attempt, Outcome("failed", cause, sentence))
+
+    def tick(self) -> None:
+        """See, several times a second, that Ray lives, and end attempts that have been silent for too long.
+
+        Raises:
+            RayDied: This process's Ray has died.
+        """
+        session.check_alive()
+        for trial, attempt in self.driver.overdue():
+            self.driver.end(trial, attempt, self.driver.hung(trial))
+            self.kill_worker(trial, attempt)
+
+    def kill_worker(self, trial: str, attempt: int) -> None:
+        """Kill the worker of an attempt that is over but does not end; what Ray says of it then no longer counts."""
+        import ray
+
+        for name, current in self.attempts.items():
+            if current == (trial, attempt) and name in self.ray_trials:
+                actor = self.ray_trials[name].temporary_state.ray_actor
+                if actor is not None:
+                    ray.kill(actor)
 
     def release_workers(self) -> None:
         """End the workers and give back what they hold: what interrupts Ray Tune keeps it from doing so itself."""
@@ -235,13 +286,14 @@ def error_of(trial: Any) -> str:
         return ""
 
 
-def classify_loss(error: str) -> tuple[str, str]:
+def classify_loss(error: str, oom_killed: bool = False) -> tuple[str, str]:
     """Return cause and sentence for an attempt whose worker is gone, from what Ray says of it.
 
     Args:
         error: Ray's error text.
+        oom_killed: Whether the kernel has killed a process for want of memory since the last loss.
     """
-    if _NO_MEMORY.search(error):
+    if oom_killed or _NO_MEMORY.search(error):
         return "config.out_of_memory", "its worker was killed because the node ran out of memory."
     if _NO_NODE.search(error):
         return "infrastructure.node_lost", "its node was lost."
@@ -249,11 +301,12 @@ def classify_loss(error: str) -> tuple[str, str]:
 
 
 @functools.cache
-def _translation() -> tuple[Any, Any]:
-    """Return the searcher and the scheduler class; made on first use, so that Ray is imported only when it runs.
+def _translation() -> tuple[Any, Any, Any]:
+    """Return the searcher, scheduler and callback class; made on first use: Ray is imported only when it runs.
 
-    Ray pickles both into its run config, so they hold a token in place of the driver and its open journal.
+    Ray pickles all three into its run config, so they hold a token in place of the driver and its open journal.
     """
+    from ray.tune import Callback
     from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
@@ -309,7 +362,25 @@ def _translation() -> tuple[Any, Any]:
             error = error_of(trial)
             seam.guarded(lambda: seam.lost(trial.trial_id, error))
 
-    return DriverSearcher, DriverScheduler
+    class DriverCallback(Callback):  # type: ignore[misc]
+        """Tells the seam that time passes, and that an attempt has its worker."""
+
+        def __init__(self, token: int) -> None:
+            self.token = token
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return _rebuild, (2, self.token)
+
+        def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            seam = _seams[self.token]
+            seam.guarded(seam.tick)
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            seam = _seams[self.token]
+            if trial.trial_id in seam.attempts:
+                seam.driver.begun(*seam.attempts[trial.trial_id])
+
+    return DriverSearcher, DriverScheduler, DriverCallback
 
 
 def _rebuild(which: int, token: int) -> Any:

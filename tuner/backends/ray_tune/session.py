@@ -242,6 +242,26 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+class RayDied(Exception):
+    """A process without which this process's Ray cannot go on has died."""
+
+
+def check_alive() -> None:
+    """See whether this process's Ray still lives.
+
+    Raises:
+        RayDied: Its raylet or its GCS has died. One that another process started is not looked at here.
+    """
+    from ray._private import worker
+
+    processes = getattr(worker._global_node, "all_processes", {})
+    for kind in ("raylet", "gcs_server"):
+        for entry in processes.get(kind, ()):
+            status = entry.process.poll()
+            if status is not None:
+                raise RayDied(f"its {kind} process {entry.process.pid} ended with status {status}")
+
+
 def check_resources(cpus: float, gpus: float, patience_s: float = 5.0) -> None:
     """Refuse a request that no node can ever meet, instead of waiting for it.
 
