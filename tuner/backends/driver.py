@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner import checkpoints
-from tuner.backends.worker import Job, Outcome, Report, is_finite
+from tuner.backends.worker import STORAGE, Job, Outcome, Report, is_finite
+from tuner.disk import failed
 from tuner.errors import TunerError
 from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
 from tuner.journal import Journal
@@ -46,6 +47,7 @@ class Driver:
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
         hold: Holds signals back while the journal and what is known of it change together.
+        lacking: Returns why no trial may begin on the run folder's disk beside so many that run, or None.
     """
 
     def __init__(
@@ -61,10 +63,13 @@ class Driver:
         on_event: Callable[[Event], None] = lambda event: None,
         reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
         hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        lacking: Callable[[int], str | None] = lambda running: None,
     ) -> None:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject, self._hold = on_event, reject, hold
+        self._lacking = lacking
+        self.halted: str | None = None  # why no trial begins any more, though some are left
         self.history = history
         self._sign = 1.0 if sweep.mode == "min" else -1.0
         # [defaults] that the space says nothing of are part of every config.
@@ -85,13 +90,22 @@ class Driver:
 
     def next(self) -> Job | None:
         """Commit and return the next attempt, or None where there is none now; see `finished`."""
-        while (record := self._next_record()) is not None:
-            job = self._begin(record)
+        while not self._halt(self._lacking(self.running)) and (record := self._next_record()) is not None:
+            try:
+                job = self._begin(record)
+            except BaseException:  # it is still to be run: what is known must be what the journal says
+                self._waiting.insert(0, record)
+                raise
             reason = self._reject(record.config)
             if reason is None:
                 return job
             self._end(record, Outcome("failed", "config.shape", reason, 0.0))
         return None
+
+    def _halt(self, why: str | None) -> bool:
+        """Begin no more trials where there is a reason; those that run may end."""
+        self.halted = self.halted or why
+        return self.halted is not None
 
     @property
     def running(self) -> int:
@@ -103,7 +117,9 @@ class Driver:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing is left to run."""
-        return not self._waiting and not self.running and (self._exhausted or self._spent())
+        if self.running:
+            return False
+        return self.halted is not None or (not self._waiting and (self._exhausted or self._spent()))
 
     def nothing_left(self) -> bool:
         """Return whether every trial that the sweep asks for is there, with an end; commits nothing."""
@@ -217,7 +233,10 @@ class Driver:
             outcome = dataclasses.replace(outcome, error=None)
         if outcome:
             rows.append(_end_event(record, outcome))
-        self._commit(*rows)
+        try:
+            self._commit(*rows)
+        finally:  # what was not committed is no part of any curve
+            self._forget_values(record, max(record.epochs, default=0))
         self._prune(record)
         return outcome is not None
 
@@ -258,10 +277,12 @@ class Driver:
 
     def _end(self, record: TrialRecord, outcome: Outcome) -> None:
         failure = outcome.cause or ""
-        if failure.startswith("infrastructure."):
+        if failure == STORAGE and self._halt(self._unwritable(outcome)):
+            # No trial's fault, nor anything that trying again would help: it goes on at a resume.
+            outcome = dataclasses.replace(outcome, status="interrupted")
+        elif failure.startswith("infrastructure."):
             if record.infrastructure_failures < self.sweep.failure.max_retries:
                 outcome = dataclasses.replace(outcome, status="pending")
-                self._waiting.append(record)
             elif failure == "infrastructure.worker_lost":
                 # The same config took every worker down with it: that is the config's fault.
                 lost = record.infrastructure_failures + 1
@@ -269,7 +290,14 @@ class Driver:
                 sentence = f"its worker died {often}, so the config is held to be the cause."
                 outcome = dataclasses.replace(outcome, cause="config.raised", error=sentence)
         self._commit(_end_event(record, outcome))
+        if record.status not in FINISHED:
+            self._waiting.append(record)
         self._prune(record)
+
+    def _unwritable(self, outcome: Outcome) -> str | None:
+        """Return why the run folder takes no more files; None where only this attempt had no room for its own."""
+        why = self._lacking(self.running)
+        return why or (failed(self.run, outcome.error or "") if outcome.unwritable else None)
 
     def postpone(self, trial: str, attempt: int) -> None:
         """Commit that an attempt never began, since its worker could not be had; another is the next to begin.
@@ -380,5 +408,6 @@ def _teaches(record: TrialRecord) -> bool:
 
 
 def _end_event(record: TrialRecord, outcome: Outcome) -> Event:
-    log = f"logs/{record.trial}-{record.attempts}.log"
-    return Event("end", record.trial, record.attempts, body={**outcome.to_dict(), "log": log})
+    body = {**outcome.to_dict(), "log": f"logs/{record.trial}-{record.attempts}.log"}
+    del body["unwritable"]
+    return Event("end", record.trial, record.attempts, body=body)
