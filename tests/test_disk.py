@@ -387,3 +387,18 @@ def test_the_need_is_json():
         "checkpoint": None,
         "total": 6,
     }
+
+
+@pytest.mark.ray
+def test_on_ray_what_runs_may_end_and_then_the_sweep_stops(tmp_path, ray_local, monkeypatch):
+    def strike(event):
+        if (event.kind, event.trial, event.epoch) == ("epoch", "t0002", 1):
+            monkeypatch.setattr(disk, "file_system", lambda path: FileSystem(Path("/d"), RESERVE - 1, False))
+
+    sweep = make_sweep(adds_up, {"x": 0.5, "with_state": True}, search={"strategy": "random", "trials": 4})
+    with pytest.raises(StorageError, match=r"a trial begins only where 100 MB are free, but got \(100 MB free on /d\)"):
+        tuner.run(sweep, storage=tmp_path, name="run", watch=Watch(on_event=strike))
+    assert list(tuner.load(tmp_path / "run").trials["status"]) == ["completed", "completed"]
+    monkeypatch.undo()
+    resumed = tuner.resume(tmp_path / "run", trainable=adds_up, backend="inline")
+    assert list(resumed.trials["status"]) == ["completed"] * 4 and set(resumed.trials["attempts"]) == {1}
