@@ -6,17 +6,19 @@ The disks that are filled here are real, and small: see small_disk.py.
 from __future__ import annotations
 
 import contextlib
+import copy
+import errno
 import io
 import shutil
 from pathlib import Path
 
 import pytest
-from conformance_backends import make_driver, make_sweep, same
+from conformance_backends import as_in_a_notebook, make_driver, make_sweep, same
 from small_disk import fill, remount, small_disks
 
 import tuner
 from tuner import disk, doctor
-from tuner.backends.worker import Outcome, Report
+from tuner.backends.worker import Job, Outcome, Report, run_attempt
 from tuner.cli.main import run_command
 from tuner.disk import RESERVE, FileSystem, Need, Room, estimate, file_system, require
 from tuner.errors import ResourceError, RunError, StorageError
@@ -339,17 +341,46 @@ def test_after_an_append_that_failed_memory_is_what_the_journal_says(tmp_path):
 
     def fails_first(action):
         journal._connection.execute("PRAGMA query_only = ON")
-        rows = len(journal.events())
+        rows, curves = len(journal.events()), copy.deepcopy(failing._curves)
         try:
             result = action()
             assert result is None  # there was nothing to commit
         except RunError:
             pass
         assert len(journal.events()) == rows and fold(journal.events()) == failing.history
+        assert {name: curve for name, curve in failing._curves.items() if curve} == {
+            name: curve for name, curve in curves.items() if curve
+        }
         journal._connection.execute("PRAGMA query_only = OFF")
         return action()
 
     assert play(failing, fails_first) == play(plain, lambda action: action())
+
+
+def swallows(config, trial):
+    for epoch in range(1, 4):
+        with contextlib.suppress(Exception):
+            trial.report(epoch=epoch, score=1.0, state={"ballast": bytes(200_000)})
+
+
+def has_a_full_disk_of_its_own(config, trial):
+    raise OSError(errno.ENOSPC, "No space left on device", "/scratch/features.npy")
+
+
+def attempts(folder):
+    """What comes of an attempt while its run folder has room for its log, but not for its checkpoint."""
+    (folder / "logs").mkdir()
+    fill(folder, leave=60_000)
+    job = Job(str(folder), "t0001", 1, 1, 0, {"x": 0.5, "with_state": True}, 3, "score")
+    outcomes = [run_attempt(job, train, None, lambda report: False) for train in (swallows, has_a_full_disk_of_its_own)]
+    return [[outcome.status, outcome.cause, outcome.error, outcome.unwritable] for outcome in outcomes]
+
+
+def test_a_worker_tells_whether_it_is_the_run_folder_that_cannot_be_written(small_disk):
+    ours, its_own = small_disk(attempts, 1_000)
+    # Also where the trainable swallows it: its epoch is not kept, so the trial must not go on as if it were.
+    assert ours == ["failed", "infrastructure.storage", "OSError: [Errno 28] No space left on device", True]
+    assert its_own[:2] == ours[:2] and "features.npy" in its_own[2] and its_own[3] is False
 
 
 def test_a_storage_failure_with_room_left_is_retried_as_ever(tmp_path):
@@ -395,7 +426,8 @@ def test_on_ray_what_runs_may_end_and_then_the_sweep_stops(tmp_path, ray_local, 
         if (event.kind, event.trial, event.epoch) == ("epoch", "t0002", 1):
             monkeypatch.setattr(disk, "file_system", lambda path: FileSystem(Path("/d"), RESERVE - 1, False))
 
-    sweep = make_sweep(adds_up, {"x": 0.5, "with_state": True}, search={"strategy": "random", "trials": 4})
+    space = {"x": tuner.Uniform(0, 1), "with_state": True}
+    sweep = make_sweep(as_in_a_notebook(adds_up), space, search={"strategy": "random", "trials": 4})
     with pytest.raises(StorageError, match=r"a trial begins only where 100 MB are free, but got \(100 MB free on /d\)"):
         tuner.run(sweep, storage=tmp_path, name="run", watch=Watch(on_event=strike))
     assert list(tuner.load(tmp_path / "run").trials["status"]) == ["completed", "completed"]
