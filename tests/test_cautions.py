@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import tuner
-from tuner.cautions import count, size
+from tuner.cautions import count
+from tuner.disk import size
 from tuner.plan import make_plan
 
 RATE = {"learning_rate": tuner.LogUniform(1e-3, 0.1, points=3)}

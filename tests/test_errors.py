@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,7 @@ def test_all_the_mistakes_of_a_sweep_are_told_at_once():
     [
         SweepError("digits.toml", [Problem("a", "is missing", "1", "Add it.")]),
         errors.ShapeError("the image collapses"),
+        errors.StorageError("/d: full.", Path("/d/runs/one")),
         errors.Interrupted("stopped", 143),
         errors.StopTrial("weak"),
     ],
@@ -77,6 +79,7 @@ def test_everything_a_person_meets_hangs_in_one_tree():
         (errors.DataError("x"), 2),
         (errors.RunError("x"), 2),
         (errors.SweepFailed("x"), 1),
+        (errors.StorageError("x", Path("y")), 1),
         (errors.Interrupted("x", 130), 130),
         (errors.Interrupted("x", 143), 143),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -12,15 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import tuner
 from tuner.errors import RunError
 from tuner.results import LOCK_NAME
-from tuner.run_folder import freeze_code, local_imports, lock, make_run_folder, write_provenance, write_text
+from tuner.run_folder import freeze_code, local_imports, lock, make_run_folder, write_text
 
 # -- names ----------------------------------------------------------------------------------------------------------
 
@@ -173,21 +170,6 @@ def test_a_text_is_replaced_whole_or_not_at_all(tmp_path):
     write_text(path, "x = 2\n")
     assert path.read_text() == "x = 2\n"
     assert [child.name for child in path.parent.iterdir()] == ["sweep.toml"]
-
-
-def test_provenance_says_where_everything_came_from(tmp_path):
-    (tmp_path / "code" / "pkg").mkdir(parents=True)
-    (tmp_path / "code" / "pkg" / "mine.py").write_text("x = 1\n")
-    sweep = tuner.Sweep(trainable="cnn", data={"name": "digits"}, seed=5, space={"filters": 8})
-    before = time.strftime("%Y-%m-%dT%H:%M", time.gmtime())
-    entry = write_provenance(tmp_path, sweep)
-    assert json.loads((tmp_path / "provenance.json").read_text()) == entry
-    assert (entry["seed"], entry["sweep_sha256"]) == (5, sweep.hash())
-    assert entry["created_at"] >= before
-    assert entry["packages"]["torch"] and entry["python"] == platform.python_version()
-    assert entry["hardware"]["cores"] >= 1 and entry["hardware"]["memory_gb"] > 0
-    assert entry["code"] == {"code/pkg/mine.py": hashlib.sha256(b"x = 1\n").hexdigest()}
-    assert entry["commit"] is None or len(entry["commit"].removesuffix("+changes")) == 40
 
 
 # -- the user's code ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tuner.disk import size
 from tuner.machine import memory_bytes
 from tuner.space import Uniform
 from tuner.spec import Sweep
@@ -147,16 +148,6 @@ def _reasons(collapsed: Sequence[Collapsed]) -> str:
         groups.setdefault(entry.reason, []).append(_config(entry.config))
     more = f"; and {len(collapsed) - _NAMED} more" if len(collapsed) > _NAMED else ""
     return "; ".join(f"{reason} ({'; '.join(configs)})" for reason, configs in groups.items()) + more
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for a person: "210 MB"."""
-    number = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} GB" if number < 1000 else f"{number:,.0f} GB"
 
 
 def _key(label: str) -> str:

@@ -6,6 +6,7 @@ written beside its place, flushed to the disk and renamed, and it counts only on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -81,6 +82,19 @@ def commit(run: Path, place: Place, state: Mapping[str, Any], metrics: Mapping[s
     scratch = final.with_name(f".{final.name}.writing")
     shutil.rmtree(scratch, ignore_errors=True)
     first = not final.parent.exists()
+    try:
+        text, size = _fill(scratch, place, plain, metrics)
+        scratch.rename(final)
+    except BaseException:  # what is half there must not keep a full disk full
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    for folder in (final.parent, *final.parents[1:3]) if first else (final.parent,):
+        _flush(folder)
+    return {"path": place.path, "sha256": hashlib.sha256(text).hexdigest(), "bytes": size}
+
+
+def _fill(scratch: Path, place: Place, plain: dict[str, Any], metrics: Mapping[str, float | None]) -> tuple[bytes, int]:
+    """Write a checkpoint's files; return the manifest and the bytes of the state."""
     scratch.mkdir(parents=True)
     sha256, size = write_tensors(scratch / STATE_NAME, plain)
     manifest = {
@@ -93,10 +107,7 @@ def commit(run: Path, place: Place, state: Mapping[str, Any], metrics: Mapping[s
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
     _write(scratch / MANIFEST_NAME, text)
     _flush(scratch)
-    scratch.rename(final)
-    for folder in (final.parent, *final.parents[1:3]) if first else (final.parent,):
-        _flush(folder)
-    return {"path": place.path, "sha256": hashlib.sha256(text).hexdigest(), "bytes": size}
+    return text, size
 
 
 def write_tensors(path: Path, value: Any) -> tuple[str, int]:
@@ -281,10 +292,15 @@ def _digest(path: Path) -> str | None:
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:  # what is half there must not keep a full disk full
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _flush(path: Path) -> None:

@@ -9,6 +9,7 @@
     |-- ConfigError               a config that cannot be trained (failure cause config.raised)
     |   `-- ShapeError            its layers do not fit its data (failure cause config.shape)
     |-- SweepFailed               no trial completed (exit status 1)
+    |-- StorageError              the run folder's disk ended the sweep before its time (exit status 1)
     `-- Interrupted               a signal ended the sweep (exit status 130 or 143)
     StopTrial                     control flow: a stopping rule ended this trial (a BaseException)
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class TunerError(Exception):
@@ -97,6 +99,24 @@ class SweepFailed(TunerError):
     """No trial completed."""
 
     exit_status = 1
+
+
+class StorageError(TunerError):
+    """The run folder's disk ended the sweep: it is full, read-only, or fails. What was committed is saved.
+
+    Args:
+        why: What is wrong with the disk, and what to do about it.
+        folder: The run folder.
+    """
+
+    exit_status = 1
+
+    def __init__(self, why: str, folder: Path) -> None:
+        super().__init__(f"{why} What was done is saved; go on with: tuner resume {folder}")
+        self.why, self.folder = why, folder
+
+    def __reduce__(self) -> tuple[type[StorageError], tuple[str, Path]]:
+        return type(self), (self.why, self.folder)
 
 
 class Interrupted(TunerError):

@@ -11,6 +11,7 @@ from typing import Any
 
 from tuner.cautions import cautions
 from tuner.corners import ends
+from tuner.disk import Need, estimate
 from tuner.errors import DataError, Problem, ResourceError, SweepError
 from tuner.loading import BUILTINS
 from tuner.machine import count_cpus, count_gpus
@@ -24,6 +25,7 @@ LISTED = 1_000
 
 # Strategies whose configs do not depend on how training goes, nor on chance: a plan lists them.
 _KNOWN_BEFORE = ("grid", "one_at_a_time", "manual")
+_PREDICTED_BYTES = 4  # float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Plan:
         data: What is known of the data; None where the sweep has none, or nothing is known.
         data_problem: Why the data cannot be used here; None where it can.
         impossible: Which request can never be met here; None where all can.
+        disk: What it writes at most.
     """
 
     sweep: Sweep
@@ -60,6 +63,7 @@ class Plan:
     data: DataInfo | None
     data_problem: str | None
     impossible: str | None
+    disk: Need
     warnings: tuple[str, ...] = ()
 
     def check(self) -> None:
@@ -86,10 +90,11 @@ class Plan:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("sweep", "preflight", "data", "configs", "warnings")
+            if field.name not in ("sweep", "preflight", "data", "configs", "warnings", "disk")
         }
         return plain | {
             "warnings": list(self.warnings),
+            "disk": self.disk.to_dict(),
             "configs": list(self.configs),
             "data": dataclasses.asdict(self.data) if self.data else None,
             "preflight": self.preflight.to_dict() if self.preflight else None,
@@ -105,6 +110,7 @@ def make_plan(
     *,
     memory: bool = True,
     origin: str | None = None,
+    checkpoint: int | None = None,
 ) -> Plan:
     """Bind a sweep to a machine, count what it will do, and look for what would go wrong.
 
@@ -114,6 +120,7 @@ def make_plan(
         gpus: GPUs to share among trials; None: those that this process may use.
         memory: Whether to estimate the memory of a trial, which costs 2 s.
         origin: Where a frozen trainable file came from, or None.
+        checkpoint: Bytes of the largest checkpoint that the sweep has committed so far, or None.
 
     Returns:
         The plan; what would stop a run is in it, too, and raised by its check().
@@ -130,20 +137,23 @@ def make_plan(
     configs = tuple(_known_configs(strategy, proposals)) if strategy.name in _KNOWN_BEFORE else ()
     data, data_problem = _describe_data(sweep)
     complete = configs if len(configs) == proposals else ()
+    epochs = _epochs(sweep, proposals, complete) * sweep.search.repeats
+    models = preflight(bound, data, complete, memory=memory, origin=origin)
     plan = Plan(
         sweep=bound,
         strategy=strategy.name,
         proposals=proposals,
         trials=trials,
-        epochs=_epochs(sweep, proposals, complete) * sweep.search.repeats,
+        epochs=epochs,
         note=strategy.note,
         configs=configs,
         cpus=cpus,
         gpus=gpus,
-        preflight=preflight(bound, data, complete, memory=memory, origin=origin),
+        preflight=models,
         data=data,
         data_problem=data_problem,
         impossible=_impossible(bound, cpus, gpus),
+        disk=_disk(bound, trials, epochs, data, models, checkpoint),
     )
     return dataclasses.replace(plan, warnings=tuple(cautions(plan, sweep)))
 
@@ -203,6 +213,25 @@ def _epochs(sweep: Sweep, proposals: int, configs: tuple[dict[str, Any], ...]) -
         return sum(int(min((baseline | config).get("epochs", most), most)) for config in configs)
     values = [value for leaf in sweep.space.leaves() if leaf.name == "epochs" for value in ends(leaf.domain)]
     return proposals * int(min(max(values, default=baseline.get("epochs", most)), most))
+
+
+def _disk(
+    sweep: Sweep, trials: int, epochs: int, data: DataInfo | None, models: Preflight | None, checkpoint: int | None
+) -> Need:
+    """Return what a sweep writes at most: what a user's own function keeps is not known before it does."""
+    largest = models.largest if models and sweep.trainable in BUILTINS else None
+    side_by_side, prediction = sweep.resources.max_concurrent or 1, 0
+    if data is not None and sweep.trainable in BUILTINS:
+        prediction = data.n_val * max(1, len(data.classes)) * _PREDICTED_BYTES
+    return estimate(
+        trials=trials,
+        epochs=epochs,
+        side_by_side=side_by_side,
+        keep=sweep.checkpoint.keep,
+        repeats=sweep.search.repeats,
+        checkpoint=largest.checkpoint_bytes if largest else checkpoint,
+        prediction=prediction,
+    )
 
 
 def _describe_data(sweep: Sweep) -> tuple[DataInfo | None, str | None]:

@@ -35,6 +35,9 @@ Build = Callable[[Mapping[str, Any], DataInfo], Any]
 # Numbers that each optimizer keeps for every weight, with momentum where it can have some.
 _OPTIMIZER_STATE = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}
 
+# A checkpoint's generators, schedule and names, and its manifest.
+_CHECKPOINT_BESIDES = 30_000
+
 # What a config that does not fit its data makes build() or torch raise.
 _REFUSALS = (ConfigError, RuntimeError, ValueError, ZeroDivisionError)
 
@@ -49,11 +52,13 @@ class Built:
         memory_bytes: What training it takes besides the libraries: weights, gradients, the optimizer's state, one
             batch, and on a GPU the data; each at its largest in the space. None where it was not measured.
             Within 30 % of what four models took on a CPU.
+        checkpoint_bytes: What its checkpoint takes: weights, buffers and the optimizer's state at its largest.
     """
 
     config: Config
     parameters: int
     memory_bytes: int | None = None
+    checkpoint_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class _Attempt:
         parameters: Its weights.
         batch_refusal: Why a batch did not go through it.
         memory_bytes: See Built.
+        checkpoint_bytes: See Built.
     """
 
     config: Config
@@ -123,6 +129,7 @@ class _Attempt:
     parameters: int = 0
     batch_refusal: str = ""
     memory_bytes: int | None = None
+    checkpoint_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -307,6 +314,7 @@ def _attempt(maker: _Maker, config: Config, data: DataInfo, load: _Load) -> _Att
         if not isinstance(model, nn.Module):
             raise _NotOnMetaError(f"build() returned a {type(model).__name__}, not a torch module")
         attempt.parameters = sum(weights.numel() for weights in model.parameters())
+        attempt.checkpoint_bytes = _CHECKPOINT_BESIDES + _checkpoint(model, load)
         if load.measured:
             try:
                 attempt.memory_bytes = _memory(model, _input(maker, config, data), load)
@@ -347,6 +355,11 @@ def _input(maker: _Maker, config: Config, data: DataInfo) -> tuple[int, ...]:
     if side and len(data.shape) == 3 and "image_size" in (maker.shape or ()):
         return (data.shape[0], side, side)
     return data.shape
+
+
+def _checkpoint(model: nn.Module, load: _Load) -> int:
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    return weights * (1 + load.state) + sum(tensor.numel() * tensor.element_size() for tensor in model.buffers())
 
 
 def _memory(model: nn.Module, sample: tuple[int, ...], load: _Load) -> int:
@@ -391,7 +404,7 @@ def _summary(attempts: list[_Attempt], corners: int) -> Preflight:
     else:
         built = [attempt for attempt in built if not attempt.batch_refusal]
         refused += [Collapsed(attempt.config, attempt.batch_refusal) for attempt in stuck]
-    models = [Built(attempt.config, attempt.parameters, attempt.memory_bytes) for attempt in built]
+    models = [Built(a.config, a.parameters, a.memory_bytes, a.checkpoint_bytes) for a in built]
     measured = [model for model in models if model.memory_bytes is not None]
     return Preflight(
         corners=corners,

@@ -8,6 +8,7 @@ import importlib
 import os
 import platform
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +17,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from tuner import disk
 from tuner.backends import inline
 from tuner.backends.driver import Driver
 from tuner.backends.ray_tune import session
 from tuner.backup import Backup
-from tuner.errors import Interrupted, RunError, UsageError
+from tuner.errors import Interrupted, ResourceError, RunError, StorageError, UsageError
 from tuner.history import RANKED, Event, History, fold
 from tuner.journal import FILE_NAME, Journal
 from tuner.loading import load_trainable
 from tuner.plan import Plan, make_plan
 from tuner.preflight import check_config
+from tuner.provenance import changes, write_provenance
 from tuner.results import DEFAULT_STORAGE, Results, find_run, from_history, load
-from tuner.run_folder import freeze_code, lock, make_run_folder, write_provenance, write_text
+from tuner.run_folder import freeze_code, lock, make_run_folder, write_text
 from tuner.spec import Sweep, load_sweep
 from tuner.stopping import make_rules
 from tuner.strategies import make_strategy
@@ -75,18 +78,23 @@ def run(
         The results; also where no trial completed (status "failed").
 
     Raises:
-        TunerError: Something that must be put right before the first trial, or Interrupted by a signal.
+        TunerError: Something that must be put right before the first trial, Interrupted by a signal, or a
+            StorageError where the disk is full.
     """
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
     with _cluster(backend, address) as offer:
         plan = _checked_plan(sweep, offer)
         data = _load_data(sweep)
         # Absolute, since workers need not share this process's working directory.
-        folder = make_run_folder(Path(storage).absolute(), name or sweep.name, exact=name is not None)
+        home = Path(storage).absolute()
+        disk.require(home, plan.disk.total, "choose another --storage")
+        folder = make_run_folder(home, name or sweep.name, exact=name is not None)
         with lock(folder):
-            frozen, row = _freeze(plan.sweep, folder)
-            with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+            with _undone(folder):
+                frozen, row = _freeze(plan.sweep, folder)
+                journal = Journal(folder / FILE_NAME)
                 journal.append(row)
+            with contextlib.closing(journal):
                 job = _Drive(dataclasses.replace(plan, sweep=frozen), folder, journal, data, row.body["origin"])
                 return job.run(backend, watch or Watch())
 
@@ -119,17 +127,24 @@ def resume(
         TunerError: As in run(); RunError where another driver is at it.
     """
     folder = find_run(run).absolute()
+    elsewhere = "resume a copy of the run folder on another disk"
+    disk.require(folder, 0, elsewhere)
     extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
     with lock(folder), contextlib.closing(Journal(folder / FILE_NAME)) as journal:
-        history = fold(journal.events())
+        events = journal.events()
+        history = fold(events)
+        largest = max((row.body["bytes"] for row in events if row.kind == "checkpoint"), default=None)
         _check_frozen(folder, history)
         sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
         # One that was killed after its last trial's end has still to be wound up.
         if history.finished in ("completed", "failed") and nothing_left(sweep, history):
             return load(folder)
         with _cluster(backend, address) as offer:
-            plan = _checked_plan(sweep, offer, history.origin)
-            job = _Drive(plan, folder, journal, _load_data(sweep), history.origin, tuple(extra))
+            plan = _checked_plan(sweep, offer, history.origin, largest)
+            disk.require(folder, max(0, plan.disk.total - disk.written(folder)), elsewhere)
+            changed = tuple(changes(folder, history.origin))
+            plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
+            job = _Drive(plan, folder, journal, _load_data(sweep), history.origin, tuple(extra), changed)
             return job.run(backend, watch or Watch())
 
 
@@ -171,6 +186,7 @@ class _Drive:
         data: Training and validation splits, or None.
         origin: Where the user's trainable file came from, or None.
         overrides: What this resume changes of the sweep; it holds for later ones, too.
+        changed: What is no longer as it was at the start, a sentence each.
     """
 
     plan: Plan
@@ -179,12 +195,20 @@ class _Drive:
     data: Data | None
     origin: str | None
     overrides: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def run(self, backend: Backend, watch: Watch) -> Results:
+        room = disk.Room(self.folder, self.plan.disk.checkpoint or 0)
+        with room.told():
+            return self._run(backend, watch, room)
+
+    def _run(self, backend: Backend, watch: Watch, room: disk.Room) -> Results:
         sweep, data, signals = self.plan.sweep, self.data, _Signals()
         backup = Backup(self.journal.path)
 
         def on_event(event: Event) -> None:
+            if event.kind == "checkpoint":
+                room.learn(event.body["bytes"])
             backup.maybe()
             watch.on_event(event)
 
@@ -200,19 +224,22 @@ class _Drive:
             on_event=on_event,
             reject=lambda config: check_config(sweep, data, config, self.origin) if data else None,
             hold=signals.held,
+            lacking=room.lacking,
         )
         started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
-        self.journal.append(Event("session", body=started))
+        self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
         try:
             with signals:
                 driver.tidy()
                 if not driver.nothing_left():
                     self._run_backend(driver, backend, watch)
         except KeyboardInterrupt:
-            driver.interrupt()
-            self._finish(driver, "interrupted", backup)
+            self._leave(driver, backup)
             sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
             raise Interrupted(sentence, signals.exit_status) from None
+        if driver.halted and not driver.nothing_left():
+            self._leave(driver, backup)
+            raise StorageError(driver.halted, self.folder)
         ended = any(record.status in RANKED for record in driver.history.trials.values())
         return self._finish(driver, "completed" if ended else "failed", backup)
 
@@ -227,6 +254,12 @@ class _Drive:
         options = driver_side.Options(self.plan.cpus, self.plan.gpus, most, self.origin)
         driver_side.run(driver, sweep.trainable, self.data, options)
 
+    def _leave(self, driver: Driver, backup: Backup) -> None:
+        """Note that the sweep is not over, as far as the disk lets us: a resume needs none of it."""
+        with contextlib.suppress(OSError, RunError):
+            driver.interrupt()
+            self._finish(driver, "interrupted", backup)
+
     def _finish(self, driver: Driver, status: str, backup: Backup) -> Results:
         # best/ first: once the note says that this turn is over, nothing is left to be done.
         results = from_history(self.folder, driver.history, running=False)
@@ -238,6 +271,22 @@ class _Drive:
         return from_history(self.folder, driver.history, running=False)
 
 
+@contextlib.contextmanager
+def _undone(folder: Path) -> Iterator[None]:
+    """Remove a run folder again where the disk keeps its first row from being committed: nothing in it counts.
+
+    Raises:
+        ResourceError: In place of what the disk made of it.
+    """
+    try:
+        yield
+    except (OSError, RunError) as error:
+        if not disk.is_the_disk(error):
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ResourceError(disk.failed(folder, str(error))) from error
+
+
 def _cluster(backend: Backend, address: str | None) -> AbstractContextManager[tuple[int, int] | None]:
     """Yield the cores and GPUs of the Ray that trials will run on, where there is one already; else None."""
     if backend == "ray":
@@ -247,9 +296,11 @@ def _cluster(backend: Backend, address: str | None) -> AbstractContextManager[tu
     return contextlib.nullcontext()
 
 
-def _checked_plan(sweep: Sweep, offer: tuple[int, int] | None, origin: str | None = None) -> Plan:
+def _checked_plan(
+    sweep: Sweep, offer: tuple[int, int] | None, origin: str | None = None, checkpoint: int | None = None
+) -> Plan:
     """Return the plan, for this machine or for what a cluster offers."""
-    plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin)
+    plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin, checkpoint=checkpoint)
     plan.check()
     return plan
 

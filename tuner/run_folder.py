@@ -1,35 +1,30 @@
-"""A run folder's making: its name, its lock, the frozen sweep, the user's code, where everything came from."""
+"""A run folder's making: its name, its lock, the frozen sweep, the user's code."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
 import fcntl
-import hashlib
-import importlib.metadata
 import itertools
 import json
 import os
 import platform
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tuner.errors import RunError
 from tuner.journal import FILE_NAME, MARK_NAME, has_rows
 from tuner.results import LOCK_NAME, is_driven
-from tuner.spec import Sweep
 
 # Half a second in all.
 _LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.05
 # The engine's own packages; a user's file beside them does not bring them along.
-_OURS = ("tuner", "trainables")
-_PACKAGES = ("ray", "torch", "torchvision", "hyperopt", "numpy", "pandas", "scikit-learn")
+OURS = ("tuner", "trainables")
 
 
 def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
@@ -130,40 +125,20 @@ def _owner(text: str) -> str:
         return "another process"
 
 
-def write_provenance(folder: Path, sweep: Sweep) -> dict[str, Any]:
-    """Write provenance.json: commit, package versions, hardware, sweep hash, seed; return what was written."""
-    entry = {
-        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "hardware": {
-            "host": platform.node(),
-            "machine": platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        },
-        "sweep_sha256": sweep.hash(),
-        "seed": sweep.seed,
-        "code": {
-            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted((folder / "code").rglob("*.py"))
-        },
-    }
-    write_text(folder / "provenance.json", json.dumps(entry, indent=2) + "\n")
-    return entry
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.writing")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.rename(path)
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.rename(path)
+    except BaseException:  # what is half there must not keep a full disk full
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
 
 
 def freeze_code(file: Path, folder: Path) -> Path:
@@ -223,29 +198,8 @@ def _parsed(path: Path) -> ast.Module:
 
 def _files_of(root: Path, module: str) -> Iterator[Path]:
     parts = module.split(".") if module else []
-    if parts[:1] and parts[0] in _OURS:
+    if parts[:1] and parts[0] in OURS:
         return
     for depth in range(1, len(parts) + 1):
         stem = root.joinpath(*parts[:depth])
         yield from (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file())
-
-
-def _commit() -> str | None:
-    """Return the commit of the code that runs, with "+changes" where the working tree differs; None outside git."""
-    where = Path(__file__).resolve().parent.parent
-    git = shutil.which("git")
-    if git is None:
-        return None
-    describe = [git, "-C", str(where), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
-    try:
-        done = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

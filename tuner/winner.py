@@ -32,15 +32,23 @@ def write_best(results: Results, preprocess: Mapping[str, Any] | None) -> Path |
     best = results.best()
     final, scratch = results.folder / "best", results.folder / ".best.writing"
     shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        _fill(scratch, results, best, preprocess)
+    except BaseException:  # what is half there must not keep a full disk full
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    shutil.rmtree(final, ignore_errors=True)
+    scratch.rename(final)
+    return final
+
+
+def _fill(scratch: Path, results: Results, best: Best, preprocess: Mapping[str, Any] | None) -> None:
     scratch.mkdir()
     write_text(scratch / "config.toml", table(best.config))
     write_text(scratch / "metrics.json", to_json(dataclasses.asdict(best)) + "\n")
     if preprocess is not None:
         write_text(scratch / "preprocess.json", to_json(preprocess) + "\n")
     _write_model(results, best, scratch)
-    shutil.rmtree(final, ignore_errors=True)
-    scratch.rename(final)
-    return final
 
 
 def _write_model(results: Results, best: Best, folder: Path) -> None:

@@ -135,6 +135,6 @@ def test_usual_content_is_not_wrapped(width):
         "activation": tuner.Choice(["relu", "leaky_relu", "elu", "gelu", "tanh"]),
     }
     lines = text(own(space), width).splitlines()
-    # Title, 4 facts, blank, head, rule, 3 parameters.
-    assert len(lines) == 11
+    # Title, 5 facts, blank, head, rule, 3 parameters.
+    assert len(lines) == 12
     assert max(len(line.rstrip()) for line in lines) <= width

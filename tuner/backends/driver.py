@@ -16,7 +16,8 @@ from typing import Any
 
 from tuner import checkpoints
 from tuner.backends.clocks import Clocks
-from tuner.backends.worker import Job, Outcome, Report, is_finite
+from tuner.backends.worker import STORAGE, Job, Outcome, Report, is_finite
+from tuner.disk import failed
 from tuner.errors import TunerError
 from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
 from tuner.journal import Journal
@@ -47,6 +48,7 @@ class Driver:
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
         hold: Holds signals back while the journal and what is known of it change together.
+        lacking: Returns why no trial may begin on the run folder's disk beside so many that run, or None.
 
     Attributes:
         epochs_done: Epochs committed by this driver.
@@ -65,10 +67,13 @@ class Driver:
         on_event: Callable[[Event], None] = lambda event: None,
         reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
         hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        lacking: Callable[[int], str | None] = lambda running: None,
     ) -> None:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject, self._hold = on_event, reject, hold
+        self._lacking = lacking
+        self.halted: str | None = None  # why no trial begins any more, though some are left
         self.history = history
         self._sign = 1.0 if sweep.mode == "min" else -1.0
         # [defaults] that the space says nothing of are part of every config.
@@ -91,13 +96,22 @@ class Driver:
 
     def next(self) -> Job | None:
         """Commit and return the next attempt, or None where there is none now; see `finished`."""
-        while (record := self._next_record()) is not None:
-            job = self._begin(record)
+        while not self._halt(self._lacking(self.running)) and (record := self._next_record()) is not None:
+            try:
+                job = self._begin(record)
+            except BaseException:  # it is still to be run: what is known must be what the journal says
+                self._waiting.insert(0, record)
+                raise
             reason = self._reject(record.config)
             if reason is None:
                 return job
             self._end(record, Outcome("failed", "config.shape", reason, 0.0))
         return None
+
+    def _halt(self, why: str | None) -> bool:
+        """Begin no more trials where there is a reason; those that run may end."""
+        self.halted = self.halted or why
+        return self.halted is not None
 
     @property
     def running(self) -> int:
@@ -109,7 +123,9 @@ class Driver:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing is left to run."""
-        return not self._waiting and not self.running and (self._exhausted or self._spent())
+        if self.running:
+            return False
+        return self.halted is not None or (not self._waiting and (self._exhausted or self._spent()))
 
     def nothing_left(self) -> bool:
         """Return whether every trial that the sweep asks for is there, with an end; commits nothing."""
@@ -225,7 +241,10 @@ class Driver:
         if outcome:
             self._clocks.stop(trial)
             rows.append(_end_event(record, outcome))
-        self._commit(*rows)
+        try:
+            self._commit(*rows)
+        finally:  # what was not committed is no part of any curve
+            self._forget_values(record, max(record.epochs, default=0))
         self.epochs_done += 1
         self._clean_up(record)
         return outcome is not None
@@ -267,9 +286,11 @@ class Driver:
 
     def _end(self, record: TrialRecord, outcome: Outcome) -> None:
         self._clocks.stop(record.trial)
-        if self._is_tried_again(record, outcome.cause):
+        if outcome.cause == STORAGE and self._halt(self._unwritable(outcome)):
+            # No trial's fault, nor anything that trying again would help: it goes on at a resume.
+            outcome = dataclasses.replace(outcome, status="interrupted")
+        elif self._is_tried_again(record, outcome.cause):
             outcome = dataclasses.replace(outcome, status="pending")
-            self._waiting.append(record)
         elif outcome.cause == "infrastructure.worker_lost":
             # The same config took every worker down with it: that is the config's fault.
             lost = record.infrastructure_failures + 1
@@ -277,6 +298,8 @@ class Driver:
             sentence = f"its worker died {often}, so the config is held to be the cause."
             outcome = dataclasses.replace(outcome, cause="config.raised", error=sentence)
         self._commit(_end_event(record, outcome))
+        if record.status not in FINISHED:
+            self._waiting.append(record)
         self._clean_up(record)
 
     def _is_tried_again(self, record: TrialRecord, cause: str | None) -> bool:
@@ -284,6 +307,11 @@ class Driver:
             return record.timeouts < min(1, self.sweep.failure.max_retries)
         infrastructure = cause is not None and cause.startswith("infrastructure.")
         return infrastructure and record.infrastructure_failures < self.sweep.failure.max_retries
+
+    def _unwritable(self, outcome: Outcome) -> str | None:
+        """Return why the run folder takes no more files; None where only this attempt had no room for its own."""
+        why = self._lacking(self.running)
+        return why or (failed(self.run, outcome.error or "") if outcome.unwritable else None)
 
     def postpone(self, trial: str, attempt: int) -> None:
         """Commit that an attempt never began, since its worker could not be had; another is the next to begin.
@@ -441,5 +469,6 @@ def _teaches(record: TrialRecord) -> bool:
 
 
 def _end_event(record: TrialRecord, outcome: Outcome) -> Event:
-    log = f"logs/{record.trial}-{record.attempts}.log"
-    return Event("end", record.trial, record.attempts, body={**outcome.to_dict(), "log": log})
+    body = {**outcome.to_dict(), "log": f"logs/{record.trial}-{record.attempts}.log"}
+    del body["unwritable"]
+    return Event("end", record.trial, record.attempts, body=body)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
-import errno
 import importlib.util
 import math
 import numbers
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner import checkpoints
+from tuner.disk import is_the_disk
 from tuner.errors import ConfigError, ShapeError, StopTrial, TunerError
 from tuner.trainable import Data, Train
 
@@ -46,7 +46,10 @@ _SHAPE_WORDS = re.compile(
     re.IGNORECASE,
 )
 _MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|CUDNN_STATUS_ALLOC_FAILED", re.I)
-_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO)
+
+
+# The one cause that may be the same for every trial to come: their run folder cannot be written.
+STORAGE = "infrastructure.storage"
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,14 @@ class Outcome:
         cause: One of DESIGN's causes where it failed, else None.
         error: One line where it failed, else None.
         elapsed_s: Seconds since the attempt began.
+        unwritable: Whether it was the run folder itself that could not be written, which no other trial can either.
     """
 
     status: str
     cause: str | None = None
     error: str | None = None
     elapsed_s: float | None = None
+    unwritable: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -154,6 +159,7 @@ class WorkerTrial:
     epoch: int = 0
     stopped: bool = False
     refused: ConfigError | None = None
+    unwritable: OSError | None = None
 
     def __post_init__(self) -> None:
         self.number, self.seed, self.device = self.job.number, self.job.seed, self.job.device
@@ -177,6 +183,9 @@ class WorkerTrial:
             report = self._report(_next_epoch(epoch, self.epoch), state, predictions, metrics)
         except ConfigError as error:
             self.refused = self.refused or error  # counts also where the trainable swallows it
+            raise
+        except OSError as error:
+            self.unwritable = self.unwritable or error
             raise
         self.stopped = self.send(report)
         self.epoch = report.epoch
@@ -267,9 +276,11 @@ def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: b
         with _output_to(job.log, tee) as log:
             cause, sentence = _train(trial, train, log)
     except OSError as error:  # the log cannot be written
+        trial.unwritable = error
         cause, sentence = classify(error)
     elapsed_s = time.monotonic() - trial.began
-    return Outcome("failed" if cause else "completed", cause, sentence, elapsed_s)
+    unwritable = cause == STORAGE and trial.unwritable is not None
+    return Outcome("failed" if cause else "completed", cause, sentence, elapsed_s, unwritable)
 
 
 def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, str | None]:
@@ -287,9 +298,9 @@ def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, s
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise
         traceback.print_exc(file=log)
-        return classify(error)
-    if trial.refused is not None:
-        return classify(trial.refused)
+        return classify(trial.unwritable or error)
+    if swallowed := trial.unwritable or trial.refused:
+        return classify(swallowed)
     return (None, None) if trial.epoch or trial.stopped else _never_reported(job, returned)
 
 
@@ -315,8 +326,8 @@ def classify(error: BaseException) -> tuple[str, str]:
         return "config.shape", sentence
     if isinstance(error, MemoryError) or _MEMORY_WORDS.search(str(error)):
         return "config.out_of_memory", sentence
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return "infrastructure.storage", sentence
+    if isinstance(error, OSError) and is_the_disk(error):
+        return STORAGE, sentence
     if isinstance(error, RuntimeError | ValueError) and _SHAPE_WORDS.search(str(error)):
         return "config.shape", sentence
     return "config.raised", sentence

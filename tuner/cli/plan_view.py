@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tuner.cautions import count, size
+from tuner.cautions import count
 from tuner.cli.words import value
+from tuner.disk import Need, size
 from tuner.plan import Plan
 from tuner.preflight import Preflight
 from tuner.space import Choice, Domain, Fixed, Leaf, Normal, Range, Space
@@ -67,6 +68,7 @@ def _fact_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "resources", _resources(plan)
     if plan.preflight is not None:
         yield "models", _models(plan.preflight)
+    yield "disk", _disk(plan.disk)
 
 
 def _data(data: DataInfo) -> str:
@@ -102,6 +104,14 @@ def _resources(plan: Plan) -> str:
         each += f" and {count(asked.gpus_per_trial, 'GPU')}"
     here = f"{count(plan.cpus, 'CPU')} and {count(plan.gpus, 'GPU') if plan.gpus else 'no GPU'}"
     return f"{each} a trial, {asked.max_concurrent or 1} at a time; here: {here}"
+
+
+def _disk(need: Need) -> str:
+    if need.checkpoints is None:
+        return f"about {size(need.total)}, and checkpoints, of a size yet unknown"
+    shares = [("checkpoints", need.checkpoints), ("predictions", need.predictions)]
+    parts = [f"{name} {size(amount)}" for name, amount in shares if amount]
+    return f"about {size(need.total)}" + (f" at most ({', '.join(parts)})" if parts else "")
 
 
 def _models(found: Preflight) -> str:

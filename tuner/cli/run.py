@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from tuner.cli.arguments import Address, Backend, BackendName, Quiet, Set, Strict, SweepFile, overrides
 
 if TYPE_CHECKING:
+    from tuner.history import Event
     from tuner.plan import Plan
     from tuner.results import Results
     from tuner.run import Watch
@@ -59,8 +61,10 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
     Raises:
         TunerError: As tuner.run; an interruption with the command that goes on from there.
     """
+    from tuner.cli.copying import command
     from tuner.cli.progress import closing, make_display
-    from tuner.errors import Interrupted
+    from tuner.cli.terminal import complain
+    from tuner.errors import Interrupted, StorageError
     from tuner.run import Watch
 
     display, plans = make_display(quiet, inline=inline), list[tuple["Plan", Path]]()
@@ -73,11 +77,38 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
 
     began = time.monotonic()
     try:
-        with closing(display):
-            results = start(Watch(on_plan=on_plan, on_event=display.on_event))
+        with _notes_told(quiet) as note, closing(display):
+
+            def on_event(event: Event) -> None:
+                note(event)
+                display.on_event(event)
+
+            results = start(Watch(on_plan=on_plan, on_event=on_event))
     except Interrupted as stop:
         raise _with_command(stop, plans[-1][1]) if plans else stop from None
+    except StorageError as stop:
+        on = command("resume", stop.folder)
+        complain(f"{stop.why} What was done is saved{_done(stop.folder)}; go on with:\n  {on}")
+        return stop.exit_status
     return _end(results, plans[-1][0], time.monotonic() - began, quiet=quiet, strict=strict)
+
+
+@contextlib.contextmanager
+def _notes_told(quiet: bool) -> Iterator[Callable[[Event], None]]:
+    """Yield what takes events; the warnings among them are told once the display is closed."""
+    from tuner.cli.terminal import complain
+
+    warnings: list[str] = []
+
+    def take(event: Event) -> None:
+        if event.kind == "note" and "warning" in event.body:
+            warnings.append(str(event.body["warning"]))
+
+    try:
+        yield take
+    finally:
+        for sentence in [] if quiet else warnings:
+            complain(sentence, "Warning")
 
 
 def _warn(plan: Plan) -> None:
@@ -89,16 +120,26 @@ def _warn(plan: Plan) -> None:
 
 def _with_command(stop: Exception, folder: Path) -> Exception:
     from tuner.cli.copying import command
-    from tuner.cli.words import states
     from tuner.errors import Interrupted
-    from tuner.results import load
 
     assert isinstance(stop, Interrupted)
-    counts = states(load(folder).counts())
-    done = f" ({counts})" if counts else ""
     return Interrupted(
-        f"Interrupted; what was done is saved{done}. Go on with:\n  {command('resume', folder)}", stop.exit_status
+        f"Interrupted; what was done is saved{_done(folder)}. Go on with:\n  {command('resume', folder)}",
+        stop.exit_status,
     )
+
+
+def _done(folder: Path) -> str:
+    """Return ` (3 completed, 1 interrupted)`, or nothing where there is nothing, or it cannot be read now."""
+    from tuner.cli.words import states
+    from tuner.errors import RunError
+    from tuner.results import load
+
+    try:
+        counts = states(load(folder).counts())
+    except RunError:
+        return ""
+    return f" ({counts})" if counts else ""
 
 
 def _end(results: Results, plan: Plan, seconds: float, *, quiet: bool, strict: bool) -> int:

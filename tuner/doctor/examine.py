@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from tuner import journal
+from tuner.disk import RESERVE, file_system, size
 from tuner.doctor.case import Case, Finding, links, read_json
 from tuner.doctor.files import (
     examine_best,
@@ -20,9 +20,6 @@ from tuner.doctor.files import (
 )
 from tuner.doctor.journal import examine_forgery, examine_journal
 from tuner.results import LOCK_NAME
-
-# What a few checkpoints and a copy of the journal need.
-_LOW_WATER_BYTES = 200_000_000
 
 
 def examine(folder: Path) -> list[Finding]:
@@ -75,13 +72,14 @@ def _examine_lock(case: Case) -> Iterator[Finding]:
 
 
 def _examine_disk(case: Case) -> Iterator[Finding]:
-    free = shutil.disk_usage(case.folder).free
-    with contextlib.suppress(OSError):
-        needed = _LOW_WATER_BYTES + 2 * (case.folder / journal.FILE_NAME).stat().st_size
-        if free < needed:
-            what = f"{case.folder}: {free / 1e6:.0f} MB are free on its disk."
-            meaning = "A resume may soon be unable to commit."
-            yield Finding("warning", what, meaning, "Make room, or move the run folder to a larger disk.")
-    if not os.access(case.folder, os.W_OK):
-        what = f"{case.folder}: this account may not write here."
-        yield Finding("note", what, "It can be read, but not resumed or repaired.", "Use an account that may.")
+    found = file_system(case.folder)
+    can = "It can be read, but not resumed or repaired."
+    if found.read_only:
+        what = f"{case.folder}: its file system ({found.mount}) is read-only."
+        yield Finding("note", what, can, "Mount it writable, or resume a copy on another disk.")
+    elif found.free < RESERVE:
+        what = f"{case.folder}: {size(found.free)} are free on its disk ({found.mount})."
+        meaning = f"A resume begins no trial with less than {size(RESERVE)}, so that nothing is cut short."
+        yield Finding("warning", what, meaning, "Make room, or move the run folder to a larger disk.")
+    if not found.read_only and not os.access(case.folder, os.W_OK):
+        yield Finding("note", f"{case.folder}: this account may not write here.", can, "Use an account that may.")
