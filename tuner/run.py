@@ -83,9 +83,9 @@ def run(
         data = _load_data(sweep)
         # Absolute, since workers need not share this process's working directory.
         folder = make_run_folder(Path(storage).absolute(), name or sweep.name, exact=name is not None)
-        with lock(folder):
+        with lock(folder) as lease:
             frozen, row = _freeze(plan.sweep, folder)
-            with contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+            with contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
                 journal.append(row)
                 job = _Drive(dataclasses.replace(plan, sweep=frozen), folder, journal, data, row.body["origin"])
                 return job.run(backend, watch or Watch())
@@ -120,7 +120,7 @@ def resume(
     """
     folder = find_run(run).absolute()
     extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
-    with lock(folder), contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+    with lock(folder) as lease, contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
         history = fold(journal.events())
         _check_frozen(folder, history)
         sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
@@ -228,6 +228,7 @@ class _Drive:
         driver_side.run(driver, sweep.trainable, self.data, options)
 
     def _finish(self, driver: Driver, status: str, backup: Backup) -> Results:
+        self.journal.check()  # a driver that is none any more leaves best/ alone
         # best/ first: once the note says that this turn is over, nothing is left to be done.
         results = from_history(self.folder, driver.history, running=False)
         write_best(results, dict(self.data.preprocess) if self.data else None)
