@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conformance_backends import make_sweep
 from made_runs import Made, make_run
 
 import tuner
@@ -24,6 +25,7 @@ from tuner.journal import Journal, read
 from tuner.lease import Lease, standing
 from tuner.lease_folder import LeaseFolder
 from tuner.results import is_driven, load
+from tuner.run import Watch
 from tuner.run_folder import lock
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no installed package
@@ -222,6 +224,24 @@ journal.close()
     subprocess.run([sys.executable, "-c", code, tmp_path / "journal.sqlite"], check=True)
     assert (tmp_path / "journal.sqlite-wal").stat().st_size > 0
     assert len(read(tmp_path / "journal.sqlite")) == 1
+
+
+def test_a_driver_that_was_replaced_just_before_its_end_leaves_the_end_to_its_successor(on, monkeypatch, tmp_path):
+    def fall_asleep(event):
+        if event.kind == "end":
+            monkeypatch.setattr(lease, "awake_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 46)
+            with on("other", later=46):
+                Lease(LeaseFolder(tmp_path / "one"), tmp_path / "one")
+
+    def train(config, trial):
+        trial.report(score=config["x"])
+
+    search = {"strategy": "random", "trials": 1}
+    sweep = make_sweep(train, {"x": tuner.Uniform(0, 1)}, search=search, max_epochs=1)
+    with pytest.raises(RunError, match="It writes nothing more"):
+        tuner.run(sweep, storage=tmp_path, name="one", backend="inline", watch=Watch(on_event=fall_asleep))
+    assert not (tmp_path / "one/best").exists()
+    assert read(tmp_path / "one/journal.sqlite")[-1].kind == "end"
 
 
 # -- races ---------------------------------------------------------------------------------------------------------
