@@ -164,7 +164,7 @@ class Journal:
             if _last_seq(self._connection) >= first:
                 raise RunError(
                     f"{self.path}: only one driver may append, but another has appended row {first}. "
-                    "Nothing more is written here; see how that one goes: tuner show."
+                    f"Nothing more is written here; see how that one goes: tuner show {self.path.parent}"
                 ) from error
             raise
         except sqlite3.DatabaseError as error:
