@@ -179,6 +179,20 @@ def test_a_driver_that_slept_and_was_replaced_is_told_by_whom_and_writes_nothing
     assert len(read(tmp_path / "journal.sqlite")) == 1
 
 
+def test_a_renewal_heals_a_damaged_lease_and_yields_to_another_of_its_number(drive, tmp_path):
+    held = drive()
+    theirs = json.dumps({**entry(tmp_path), "token": "another"})
+    (tmp_path / "lease/1.json").write_text("{")
+    held._renew()
+    held.check()
+    assert entry(tmp_path)["pid"] == os.getpid()
+    # As after somebody has emptied the folder, and started anew.
+    (tmp_path / "lease/1.json").write_text(theirs)
+    held._renew()
+    with pytest.raises(RunError, match="has taken it over"):
+        held.check()
+
+
 def test_the_renewing_thread_notices_a_successor(drive, on, monkeypatch):
     """Also where the clocks were so wrong that it came too early."""
     monkeypatch.setattr(lease, "RENEW_S", 0.01)

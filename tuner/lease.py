@@ -170,7 +170,8 @@ class Lease:
     def _claim(self, number: int) -> bool:
         """Win a number; it counts only if it is the newest once it is written."""
         began = awake_clock()
-        if not self._store.create(number, self._text(wall_clock() + VALID_S)) or max(self._store.numbers()) != number:
+        won = self._store.create(number, self._text(wall_clock() + VALID_S))
+        if not won or any(other > number for other in self._store.numbers()):
             return False
         self._number, self._renewed = number, began
         return True
@@ -198,8 +199,11 @@ class Lease:
             )
 
     def _is_newest(self) -> bool:
-        found = standing(self._store)
-        return found is not None and found.owner is not None and found.owner.token == self._token
+        numbers = self._store.numbers()
+        if self._number not in numbers or max(numbers) > self._number:
+            return False
+        owner = parse(self._store.read(self._number)[0])
+        return owner is None or owner.token == self._token  # what cannot be read is still this number's
 
     def _text(self, end: float | None) -> str:
         end_text = None if end is None else _iso(end)
