@@ -92,11 +92,12 @@ def test_a_sweep_killed_at_random_ends_as_if_nobody_had(index, warm, untouched, 
     assert outcome.verdict.problems == []
 
 
-def test_of_two_drivers_at_once_exactly_one_proceeds(warm, untouched, tmp_path):
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_of_two_drivers_at_once_exactly_one_proceeds(hosts, warm, untouched, tmp_path):
     scenario = Scenario("random")
     prepared = prepare(scenario, tmp_path / "prepared", warm)
     for index in range(5):
-        result = race(prepared, untouched(scenario), tmp_path / f"race-{index}", warm, SEED, index)
+        result = race(prepared, untouched(scenario), tmp_path / f"race-{index}", warm, SEED, index, hosts)
         # The other exits with 2 and names host, process and start; the sweep ends as if it had been alone.
         assert result.problems == []
 

@@ -281,16 +281,27 @@ def test_pruning_keeps_what_is_named_and_leaves_other_trials_alone(tmp_path):
     records = [committed(tmp_path, {"x": epoch}, Place("t0001", epoch, 1)) for epoch in (1, 2, 3)]
     other = committed(tmp_path, {"x": 0}, Place("t0002", 1, 1))
     (tmp_path / "checkpoints/t0001/.4-1.writing").mkdir()
-    prune(tmp_path, "t0001", [records[0], records[2]])
+    prune(tmp_path, "t0001", [records[0], records[2]], 1)
     assert sorted(child.name for child in (tmp_path / "checkpoints/t0001").iterdir()) == ["1-1", "3-1"]
     for record in (records[0], records[2], other):
         verify(tmp_path, record)
 
 
+def test_a_driver_that_was_asleep_prunes_nothing_of_a_later_attempt(tmp_path):
+    mine = committed(tmp_path, {"x": 1}, Place("t0001", 1, 1))
+    committed(tmp_path, {"x": 2}, Place("t0001", 2, 1))
+    theirs = committed(tmp_path, {"x": 3}, Place("t0001", 2, 2))
+    (tmp_path / "checkpoints/t0001/.3-2.writing").mkdir()
+    prune(tmp_path, "t0001", [mine], 1)
+    assert sorted(child.name for child in (tmp_path / "checkpoints/t0001").iterdir()) == [".3-2.writing", "1-1", "2-2"]
+    prune(tmp_path, "t0001", [], 1)
+    verify(tmp_path, theirs)
+
+
 def test_pruning_everything_leaves_no_empty_folder(tmp_path):
     committed(tmp_path, {"x": 1})
-    prune(tmp_path, "t0001", [])
-    prune(tmp_path, "t0009", [])  # one that never had any
+    prune(tmp_path, "t0001", [], 1)
+    prune(tmp_path, "t0009", [], 1)  # one that never had any
     assert not list((tmp_path / "checkpoints").iterdir())
 
 

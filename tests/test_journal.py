@@ -179,7 +179,7 @@ def test_a_second_writer_is_noticed(opened, path):
         other.append(Event("note", body={"by": "the other"}))
         # Whoever comes late never interleaves its rows, however often it tries.
         for _ in range(2):
-            with pytest.raises(sqlite3.IntegrityError):
+            with pytest.raises(RunError, match="another has appended row 2"):
                 opened.append(Event("note", body={"by": "this"}))
     assert [event.body for event in read(path)] == [{}, {"by": "the other"}]
 

@@ -113,6 +113,7 @@ KINDS = [
     "journal.backup.sqlite",
     "journal.mark",
     "driver.lock",
+    "lease/1.json",
     "sweep.toml",
     "provenance.json",
     "code/mine.py",
@@ -219,6 +220,8 @@ def test_names_in_json_files_never_lead_outside(run, tmp_path):
 
 LINKS = [
     "driver.lock",
+    "lease",
+    "lease/1.json",
     "journal.mark",
     "journal.sqlite",
     "journal.backup.sqlite",

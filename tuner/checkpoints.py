@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import reprlib
 import shutil
 import zipfile
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 # What weights_only can load: these very types, since a subclass is pickled by its name.
 _LEAVES = (type(None), bool, int, float, str, bytes)
 _MAPPINGS = (dict, OrderedDict, Counter)
+
+# 3-1, and while it is written .3-1.writing
+_FOLDER_NAME = re.compile(r"\.?\d+-(\d+)(?:\.writing)?", re.ASCII)
 
 STATE_NAME = "state.pt"
 MANIFEST_NAME = "manifest.json"
@@ -164,17 +168,32 @@ def load(folder: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path}: it must hold tensors and plain values, but cannot be loaded.") from error
 
 
-def prune(run: Path, trial: str, keep: Iterable[CheckpointRecord]) -> None:
-    """Delete this trial's checkpoints except those to keep; a folder that cannot be deleted is left."""
+def prune(run: Path, trial: str, keep: Iterable[CheckpointRecord], newest: int) -> None:
+    """Delete a trial's checkpoints except those to keep; a folder that cannot be deleted is left.
+
+    Args:
+        run: The run folder.
+        trial: The trial's name.
+        keep: Those to keep.
+        newest: The trial's newest attempt. What a later one wrote is left alone: this driver was asleep, and another
+            has taken over.
+    """
     names = {Path(record.path).name for record in keep}
     folder = run / "checkpoints" / trial
     if not folder.is_dir():
         return
     for child in folder.iterdir():
-        if child.name not in names:
+        if child.name not in names and _attempt_of(child.name) <= newest:
             shutil.rmtree(child, ignore_errors=True)
     if not names:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _attempt_of(name: str) -> int:
+    """Return the attempt of a checkpoint's folder, or of one half written; 0 where the name is no such thing."""
+    found = _FOLDER_NAME.fullmatch(name)
+    return int(found[1]) if found else 0
 
 
 def save_predictions(run: Path, place: Place, predictions: NDArray[Any]) -> None:

@@ -16,6 +16,7 @@ row with a checksum before the next thing depends on it, so a frame, a report an
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import math
@@ -123,13 +124,14 @@ class Journal:
 
     Args:
         path: The journal file; its folder must exist. A new file is created where there is none.
+        check: Called before every write; raises RunError where this process is no longer the sweep's driver.
 
     Raises:
         RunError: The file is no journal, is damaged, is newer than this version, or lost committed rows.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
+        self.path, self.check = path, check
         with _told(path), contextlib.ExitStack() as opened:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
             opened.callback(self._connection.close)
@@ -145,10 +147,11 @@ class Journal:
             The same events with their place in the global order and their time.
 
         Raises:
-            RunError: The disk is full, or the file cannot be written; nothing was committed.
-            sqlite3.IntegrityError: A row of that kind exists, the row it hangs on does not, or somebody else
-                has appended; nothing was committed.
+            RunError: The disk is full, the file cannot be written, or somebody else has appended; nothing was
+                committed.
+            sqlite3.IntegrityError: A row of that kind exists, or the row it hangs on does not; nothing was committed.
         """
+        self.check()
         first = self._next_seq or 1 + _last_seq(self._connection)
         # A signal may come just after the commit: unless it is known what was committed, the next append looks.
         self._next_seq = None
@@ -156,8 +159,13 @@ class Journal:
             with self._connection:  # one transaction: all or nothing
                 self._connection.execute("BEGIN IMMEDIATE")
                 done = [self._insert(event, seq) for seq, event in enumerate(events, start=first)]
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError) as error:
             self._next_seq = first
+            if _last_seq(self._connection) >= first:
+                raise RunError(
+                    f"{self.path}: only one driver may append, but another has appended row {first}. "
+                    f"Nothing more is written here; see how that one goes: tuner show {self.path.parent}"
+                ) from error
             raise
         except sqlite3.DatabaseError as error:
             raise _unusable(self.path, error) from error
@@ -201,9 +209,23 @@ class Journal:
             return list(_rows(self._connection, self.path))
 
     def close(self) -> None:
-        """Fold the write-ahead log back into the file and close it."""
-        self._connection.close()
+        """Fold the write-ahead log back into the file and close it; not where another driver has taken over."""
+        try:
+            self.check()
+        except RunError:
+            _abandon(self._connection)
+        else:
+            self._connection.close()
         os.close(self._mark)
+
+
+def _abandon(connection: sqlite3.Connection) -> None:
+    """Leave a connection as it is until the process ends.
+
+    To close it, as Python does with what nobody refers to, would fold the log and delete it: across hosts SQLite cannot
+    see that another driver is writing to it.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def read(path: Path) -> list[Event]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import journal
 from tuner.errors import RunError, TunerError, nearest
 from tuner.history import FINISHED, History, TrialRecord, ranking
+from tuner.lease_folder import is_driven_elsewhere
 from tuner.row_files import Column, infer, to_rows
 
 if TYPE_CHECKING:
@@ -262,7 +263,11 @@ def run_names(storage: Path) -> list[str]:
 
 
 def is_driven(folder: Path) -> bool:
-    """Return whether a live driver holds the run folder's lock (the kernel frees it when a driver dies)."""
+    """Return whether a live driver holds the run folder's lock, or, on another host, a lease that has not ended."""
+    return _is_locked(folder) or is_driven_elsewhere(folder)
+
+
+def _is_locked(folder: Path) -> bool:
     lock = folder / LOCK_NAME
     if not lock.is_file():
         return False

@@ -89,10 +89,10 @@ def run(
         home = Path(storage).absolute()
         disk.require(home, plan.disk.total, "choose another --storage")
         folder = make_run_folder(home, name or sweep.name, exact=name is not None)
-        with lock(folder):
+        with lock(folder) as lease:
             with _undone(folder):
                 frozen, row = _freeze(plan.sweep, folder)
-                journal = Journal(folder / FILE_NAME)
+                journal = Journal(folder / FILE_NAME, lease.check)
                 journal.append(row)
             with contextlib.closing(journal):
                 job = _Drive(dataclasses.replace(plan, sweep=frozen), folder, journal, data, row.body["origin"])
@@ -130,7 +130,7 @@ def resume(
     elsewhere = "resume a copy of the run folder on another disk"
     disk.require(folder, 0, elsewhere)
     extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
-    with lock(folder), contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+    with lock(folder) as lease, contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
         events = journal.events()
         history = fold(events)
         largest = max((row.body["bytes"] for row in events if row.kind == "checkpoint"), default=None)
@@ -261,6 +261,7 @@ class _Drive:
             self._finish(driver, "interrupted", backup)
 
     def _finish(self, driver: Driver, status: str, backup: Backup) -> Results:
+        self.journal.check()  # a driver that is none any more leaves best/ alone
         # best/ first: once the note says that this turn is over, nothing is left to be done.
         results = from_history(self.folder, driver.history, running=False)
         write_best(results, dict(self.data.preprocess) if self.data else None)

@@ -19,6 +19,9 @@ from typing import IO
 
 from tuner.errors import RunError
 from tuner.journal import FILE_NAME, MARK_NAME, has_rows
+from tuner.lease import Lease
+from tuner.lease_folder import FOLDER_NAME as LEASE_NAME
+from tuner.lease_folder import LeaseFolder
 from tuner.results import LOCK_NAME, is_driven
 
 # Half a second in all.
@@ -67,42 +70,49 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
 
 def _is_husk(folder: Path) -> bool:
     """Return whether a driver made this folder and was killed before its first row: nothing in it counts."""
-    known = (LOCK_NAME, "code", "sweep.toml", "provenance.json", FILE_NAME, MARK_NAME)
+    known = (LOCK_NAME, LEASE_NAME, "code", "sweep.toml", "provenance.json", FILE_NAME, MARK_NAME)
     ours = (folder / LOCK_NAME).is_file() and all(
         path.name in known or path.name.startswith((f"{FILE_NAME}-", ".")) for path in folder.iterdir()
     )
     return ours and not is_driven(folder) and not has_rows(folder / FILE_NAME)
 
 
-def lock(folder: Path) -> IO[str]:
-    """Take the run folder's driver lock; the kernel frees it when this process ends, however it ends.
+def lock(folder: Path) -> Lease:
+    """Become the run folder's driver: its file lock keeps out this host's others, its lease those of other hosts.
+
+    The kernel frees the lock when this process ends, however it ends; the lease of one that was killed ends by itself.
 
     Returns:
-        The open lock file; closing it frees the lock.
+        The lease; closing it gives back both.
 
     Raises:
-        RunError: A live driver holds it; the sentence names its host, process id and start.
+        RunError: A live driver holds one of them; the sentence names its host, process id and start.
     """
     try:
         # Never through a link: what it leads to would be truncated.
         file = open(folder / LOCK_NAME, "a+", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o644))  # noqa: SIM115
-        taken = _flock(file)
-        if taken:
-            file.truncate(0)
-            since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            json.dump({"host": platform.node(), "pid": os.getpid(), "since": since}, file)
-            file.flush()
+        with contextlib.ExitStack() as opened:
+            opened.callback(file.close)
+            if _flock(file):
+                lease = Lease(LeaseFolder(folder), folder, file.close)
+                opened.pop_all()
+                _sign(file)
+                return lease
+            file.seek(0)
+            owner = _owner(file.read())
     except OSError as error:
         raise RunError(
             f"{folder}: a driver must be able to lock its run folder, but got ({error.strerror}). "
             "Choose a --storage that this account may write, on a disk that has locks."
         ) from error
-    if taken:
-        return file
-    with file:
-        file.seek(0)
-        owner = _owner(file.read())
     raise RunError(f"{folder}: only one driver may run a sweep, but {owner} is at it. Wait for it, or stop it.")
+
+
+def _sign(file: IO[str]) -> None:
+    file.truncate(0)
+    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    json.dump({"host": platform.node(), "pid": os.getpid(), "since": since}, file)
+    file.flush()
 
 
 def _flock(file: IO[str]) -> bool:

@@ -67,7 +67,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ray-kills", type=int, help="kills on Ray, where they should be fewer")
     parser.add_argument("--seed", type=int, default=1, help="decides every kill")
     parser.add_argument("--backend", choices=("inline", "ray", "both"), default="inline")
-    parser.add_argument("--races", type=int, default=0, help="races of two drivers on one folder")
+    parser.add_argument(
+        "--races", type=int, default=0, help="races of two drivers on one folder, in turn on one host and on two"
+    )
     parser.add_argument("--most", type=int, default=12, help="the most kills of one sweep")
     parser.add_argument("--only", type=int, help="replay only the sweep of this index")
     parser.add_argument("--cold", action="store_true", help="start every command as a new interpreter")
@@ -94,8 +96,9 @@ def _race(folder: Path, warm: WarmStarter, options: argparse.Namespace) -> list[
     prepared = prepare(scenario, folder / "prepared", warm)
     races = []
     for index in range(options.races):
-        races.append(race(prepared, untouched, folder / f"{index:04d}", warm, options.seed, index))
-        print(f"race {index}: {races[-1].statuses} {'; '.join(races[-1].problems)}", flush=True)
+        hosts = 1 + index % 2
+        races.append(race(prepared, untouched, folder / f"{index:04d}", warm, options.seed, index, hosts))
+        print(f"race {index} ({hosts} hosts): {races[-1].statuses} {'; '.join(races[-1].problems)}", flush=True)
     return races
 
 

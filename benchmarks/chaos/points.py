@@ -82,7 +82,15 @@ def install(environment: Mapping[str, str]) -> Points:
     """Put the points into this process; what is wanted stands in the environment."""
     wanted = (environment.get(f"CHAOS_{name}", "") for name in ("RUN", "TRACE", "KILL", "TOKEN"))
     points = Points(*wanted)
-    for function, which in (("fsync", 0), ("rename", 1), ("replace", 1), ("pwrite", 0), ("mkdir", 0), ("unlink", 0)):
+    for function, which in (
+        ("fsync", 0),
+        ("rename", 1),
+        ("replace", 1),
+        ("pwrite", 0),
+        ("link", 1),
+        ("mkdir", 0),
+        ("unlink", 0),
+    ):
         points.wrap(os, function, which)
     points.wrap(os, "rmdir", 0)
     points.wrap(shutil, "copyfile", 1)

@@ -230,10 +230,13 @@ def _fork(request: Mapping[str, Any]) -> int:
 
 
 def _command(arguments: list[str]) -> int:
+    from benchmarks.chaos.hosts import pretend
     from benchmarks.chaos.points import install
     from tuner.cli.main import main
 
     install(os.environ)
+    if host := os.environ.get("CHAOS_HOST"):
+        pretend(host, Path(os.environ["CHAOS_LOCKS"]))
     time.sleep(float(os.environ.get("CHAOS_DELAY", "0")))
     sys.argv = ["tuner", *arguments]
     main()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import threading
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -245,6 +248,40 @@ def test_what_a_stale_attempt_sends_does_not_count(drive, attempt):
     with pytest.raises(StaleAttempt):
         driver.end(job.trial, attempt, DONE)
     assert driver.journal.events() == before and not driver.is_current("t0099", 1)
+
+
+def test_a_stale_worker_that_still_commits_touches_nothing_of_its_successor(drive):
+    """Its node was given up, but it lives, and writes as fast as it can while its successor reports."""
+    driver = drive({"strategy": Recorder()}, max_epochs=9, search={"trials": 1}, checkpoint={"keep": 2})
+    stale = driver.next()
+    driver.report(stale.trial, 1, report(1, 0.95, keep_state(driver, stale, 1)))
+    driver.end(stale.trial, 1, Outcome("failed", "infrastructure.node_lost", "its node was lost."))
+    job, over = driver.next(), threading.Event()
+    assert (job.attempt, job.start_epoch) == (2, 1)
+
+    def keep_writing():
+        for epoch in itertools.count(2):
+            if over.is_set():
+                return
+            with contextlib.suppress(OSError):  # its half-written folder was deleted under it
+                body = keep_state(driver, stale, epoch % 9 + 1)
+                with pytest.raises(StaleAttempt):
+                    driver.report(stale.trial, 1, report(epoch % 9 + 1, 1.0, body))
+
+    worker = threading.Thread(target=keep_writing)
+    worker.start()
+    for epoch in range(2, 10):
+        driver.report(job.trial, 2, report(epoch, 0.1 * epoch, keep_state(driver, job, epoch)))
+        for kept in driver.history.trials[job.trial].checkpoints:
+            checkpoints.verify(driver.run, kept)
+    over.set()
+    worker.join()
+    driver.end(job.trial, 2, DONE)
+    record = fold(driver.journal.events()).trials[job.trial]
+    assert {epoch: row.attempt for epoch, row in record.epochs.items()} == {1: 1} | dict.fromkeys(range(2, 10), 2)
+    # What it left behind goes with the next pruning; the best epoch is one that counts.
+    driver.tidy()
+    assert [path.name for path in (driver.run / "checkpoints" / job.trial).iterdir()] == ["1-1"]
 
 
 def test_what_comes_after_the_end_does_not_count(drive):

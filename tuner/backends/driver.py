@@ -451,7 +451,7 @@ class Driver:
     def _keep(self, record: TrialRecord, keep: list[CheckpointRecord], best: bool = True) -> None:
         epoch = record.best_epoch(self.sweep.metric, self.sweep.mode) if best else None
         kept = [*keep, *(row for row in record.checkpoints if row.epoch == epoch and row not in keep)]
-        checkpoints.prune(self.run, record.trial, kept)
+        checkpoints.prune(self.run, record.trial, kept, record.attempts)
         record.checkpoints = sorted(kept, key=lambda row: row.epoch)
 
     def _commit(self, *events: Event) -> None:

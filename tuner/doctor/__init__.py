@@ -2,6 +2,7 @@
 
     case.py       a run folder as far as it can be read, and Finding
     journal.py    findings in the journal, its mark, its backup
+    lease.py      who is driving: the lock and the leases
     files.py      findings in the other files: each against what the journal says
     examine.py    all of them, in the order in which a person would look
     repairing.py   the journal out of itself and its backup; damaged files into quarantine/

@@ -18,12 +18,13 @@ from tuner import journal
 from tuner.backup import FILE_NAME as BACKUP_NAME
 from tuner.errors import RunError
 from tuner.history import Event, History
+from tuner.lease_folder import FOLDER_NAME as LEASE_NAME
 from tuner.results import LOCK_NAME, is_driven
 from tuner.salvage import Source
 
 QUARANTINE = "quarantine"
 # What this project makes in a run folder; whatever else lies there is its owner's.
-FOLDERS = ("checkpoints", "logs", "predictions", "best", "code", QUARANTINE)
+FOLDERS = ("checkpoints", "logs", "predictions", "best", "code", LEASE_NAME, QUARANTINE)
 FILES = (journal.FILE_NAME, journal.MARK_NAME, BACKUP_NAME, LOCK_NAME, "sweep.toml", "provenance.json")
 
 Severity = Literal["error", "warning", "note"]

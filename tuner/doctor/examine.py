@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tuner import journal
 from tuner.disk import RESERVE, file_system, size
-from tuner.doctor.case import Case, Finding, links, read_json
+from tuner.doctor.case import Case, Finding, links
 from tuner.doctor.files import (
     examine_best,
     examine_checkpoints,
@@ -19,7 +18,7 @@ from tuner.doctor.files import (
     examine_sweep,
 )
 from tuner.doctor.journal import examine_forgery, examine_journal
-from tuner.results import LOCK_NAME
+from tuner.doctor.lease import examine_drivers
 
 
 def examine(folder: Path) -> list[Finding]:
@@ -39,7 +38,7 @@ def look(case: Case) -> list[Finding]:
     forged = [*_examine_links(case)] or [*examine_forgery(case)]
     if forged:
         return forged  # nothing behind a link, and nothing that such a row names, is looked at
-    found = [*_examine_lock(case), *examine_journal(case), *examine_sweep(case), *examine_provenance(case)]
+    found = [*examine_drivers(case), *examine_journal(case), *examine_sweep(case), *examine_provenance(case)]
     if any(entry.path == journal.FILE_NAME for entry in found):
         return found  # what is left of a damaged journal cannot judge the other files
     return [
@@ -57,18 +56,6 @@ def _examine_links(case: Case) -> Iterator[Finding]:
         what = f"{case.path(relative)}: a symbolic link, which this project never makes in a run folder."
         meaning = "A resume or a repair would write to where it leads."
         yield Finding("error", what, meaning, "Remove the link, or put the file itself in its place.", None, relative)
-
-
-def _examine_lock(case: Case) -> Iterator[Finding]:
-    if not case.driven:
-        return
-    entry = read_json(case.folder / LOCK_NAME)
-    owner = "a process"
-    with contextlib.suppress(KeyError, TypeError):
-        owner = f"process {entry['pid']} on {entry['host']} (since {entry['since']})"
-    what = f"{case.path(LOCK_NAME)}: {owner} is driving this sweep."
-    meaning = "What it is writing at this moment is not looked at."
-    yield Finding("note", what, meaning, "Nothing; a repair must wait until it has ended.")
 
 
 def _examine_disk(case: Case) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ import numpy as np
 from tuner import checkpoints
 from tuner.doctor.case import QUARANTINE, Case, Finding, children, digest, inside, is_leftover, is_name, read_json
 from tuner.history import FINISHED, CheckpointRecord, TrialRecord, ranking
+from tuner.lease_folder import FOLDER_NAME as LEASE_NAME
 from tuner.results import Best, from_history
 from tuner.spec.text import table
 from tuner.strict_json import to_json
@@ -217,7 +218,10 @@ def _orphan(case: Case, relative: str, kind: str) -> Finding:
 def _leftovers(case: Case) -> Iterator[Finding]:
     if case.driven:
         return
-    places = [case.folder, *(case.folder / name for name in ("best", "predictions", "checkpoints", QUARANTINE))]
+    places = [
+        case.folder,
+        *(case.folder / name for name in ("best", "predictions", "checkpoints", LEASE_NAME, QUARANTINE)),
+    ]
     deeper = [path for name in ("checkpoints", "predictions") for path in children(case.folder / name)]
     for place in [*places, *deeper]:
         for path in children(place):

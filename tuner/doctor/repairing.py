@@ -20,6 +20,7 @@ from tuner.doctor.journal import known_last
 from tuner.errors import RunError
 from tuner.history import History
 from tuner.journal import Journal
+from tuner.lease import Lease
 from tuner.results import DEFAULT_STORAGE, LOCK_NAME, find_run, from_history
 from tuner.run_folder import lock, write_text
 from tuner.salvage import Source, merged, of_one_sweep
@@ -64,8 +65,8 @@ def repair(folder: Path) -> list[str]:
             "itself in its place."
         )
     try:
-        with lock(folder):
-            return _Repair(folder).run()
+        with lock(folder) as lease:
+            return _Repair(folder, lease).run()
     except OSError as error:
         raise RunError(
             f"{folder}: a repair must be able to write here, but got ({error.strerror or error}). "
@@ -74,8 +75,8 @@ def repair(folder: Path) -> list[str]:
 
 
 class _Repair:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, lease: Lease) -> None:
+        self.folder, self.lease = folder, lease
         self.done: list[str] = []
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
         self.aside = f"{QUARANTINE}/{stamp}"
@@ -95,6 +96,7 @@ class _Repair:
         for name, step in steps.items():
             found = {finding.path: finding for finding in findings if finding.repair == name}
             for finding in list(found.values())[: 1 if name == "best" else None]:
+                self.lease.check()
                 step(finding)
             if found:
                 findings = self._findings()  # what a step puts right may bring others to light
