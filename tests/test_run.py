@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 import tomllib
 
@@ -243,6 +244,57 @@ def test_a_signal_that_is_ignored_stays_so():
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_does_not_interrupt_what_the_first_one_began():
+    # A whole process group was told, or a parent passes on what its child got, too.
+    signals, done = _Signals(), []
+    with pytest.raises(KeyboardInterrupt), signals:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            done.append("saved")
+    assert done == ["saved"] and signals.exit_status == 143
+
+
+def test_a_second_ctrl_c_interrupts_what_the_first_one_began():
+    signals, done = _Signals(waiting=True), []
+    with pytest.raises(KeyboardInterrupt), signals:
+        try:
+            with signals.heard():
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGTERM)
+            done.append("saves")
+            signal.raise_signal(signal.SIGINT)
+            done.append("saved")
+    assert done == ["saves"]
+
+
+def test_a_signal_that_comes_too_late_is_left_to_others():
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        with _Signals(waiting=True) as signals:
+            with signals.heard():
+                pass
+            signal.raise_signal(signal.SIGTERM)
+            assert came == []
+        assert came == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_folder_that_is_made_can_be_resumed_whenever_a_signal_comes(tmp_path, monkeypatch):
+    module = sys.modules["tuner.run"]
+    monkeypatch.setattr(module, "write_provenance", lambda folder, sweep: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted) as interrupted:
+        inline(climbs, tmp_path)
+    # It came before the first row, and waited for it.
+    assert interrupted.value.exit_status == 143 and str(interrupted.value).endswith(f"tuner resume {tmp_path / 'run'}")
+    assert tuner.resume(tmp_path / "run", trainable=climbs, backend="inline").status == "completed"
 
 
 def test_a_sweep_can_be_run_in_a_thread(tmp_path):

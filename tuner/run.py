@@ -85,18 +85,20 @@ def run(
     with _cluster(backend, address) as offer:
         plan = _checked_plan(sweep, offer)
         data = _load_data(sweep)
-        # Absolute, since workers need not share this process's working directory.
-        home = Path(storage).absolute()
-        disk.require(home, plan.disk.total, "choose another --storage")
-        folder = make_run_folder(home, name or sweep.name, exact=name is not None)
-        with lock(folder) as lease:
-            with _undone(folder):
-                frozen, row = _freeze(plan.sweep, folder)
-                journal = Journal(folder / FILE_NAME, lease.check)
-                journal.append(row)
-            with contextlib.closing(journal):
-                job = _Drive(dataclasses.replace(plan, sweep=frozen), folder, journal, data, row.body["origin"])
-                return job.run(backend, watch or Watch())
+        with _Signals(waiting=True) as signals:  # a folder that is made is one that can be resumed
+            # Absolute, since workers need not share this process's working directory.
+            home = Path(storage).absolute()
+            disk.require(home, plan.disk.total, "choose another --storage")
+            folder = make_run_folder(home, name or sweep.name, exact=name is not None)
+            with lock(folder) as lease:
+                with _undone(folder):
+                    frozen, row = _freeze(plan.sweep, folder)
+                    plan = dataclasses.replace(plan, sweep=frozen)
+                    journal = Journal(folder / FILE_NAME, lease.check)
+                    journal.append(row)
+                with contextlib.closing(journal):
+                    job = _Drive(plan, folder, journal, data, row.body["origin"], signals)
+                    return job.run(backend, watch or Watch())
 
 
 def resume(
@@ -144,8 +146,10 @@ def resume(
             disk.require(folder, max(0, plan.disk.total - disk.written(folder)), elsewhere)
             changed = tuple(changes(folder, history.origin))
             plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
-            job = _Drive(plan, folder, journal, _load_data(sweep), history.origin, tuple(extra), changed)
-            return job.run(backend, watch or Watch())
+            data = _load_data(sweep)
+            with _Signals(waiting=True) as signals:
+                job = _Drive(plan, folder, journal, data, history.origin, signals, tuple(extra), changed)
+                return job.run(backend, watch or Watch())
 
 
 def _check_frozen(folder: Path, history: History) -> None:
@@ -185,6 +189,7 @@ class _Drive:
         journal: Its journal.
         data: Training and validation splits, or None.
         origin: Where the user's trainable file came from, or None.
+        signals: They wait until this listens to them.
         overrides: What this resume changes of the sweep; it holds for later ones, too.
         changed: What is no longer as it was at the start, a sentence each.
     """
@@ -194,6 +199,7 @@ class _Drive:
     journal: Journal
     data: Data | None
     origin: str | None
+    signals: _Signals
     overrides: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
@@ -203,7 +209,7 @@ class _Drive:
             return self._run(backend, watch, room)
 
     def _run(self, backend: Backend, watch: Watch, room: disk.Room) -> Results:
-        sweep, data, signals = self.plan.sweep, self.data, _Signals()
+        sweep, data, signals = self.plan.sweep, self.data, self.signals
         backup = Backup(self.journal.path)
 
         def on_event(event: Event) -> None:
@@ -229,7 +235,7 @@ class _Drive:
         started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
         self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
         try:
-            with signals:
+            with signals.heard():
                 driver.tidy()
                 if not driver.nothing_left():
                     self._run_backend(driver, backend, watch)
@@ -336,28 +342,47 @@ class _Signal(KeyboardInterrupt):
 
 
 class _Signals:
-    """While open, turns SIGINT, SIGTERM and SIGHUP into an exception in the main thread, but never within `held`."""
+    """While open, turns SIGINT, SIGTERM and SIGHUP into an exception in the main thread, but never within `held`.
 
-    def __init__(self) -> None:
+    Only the first of them: one asks a process to leave that is leaving already, as when a whole process group is told.
+    SIGINT alone counts again.
+
+    Args:
+        waiting: Begin by holding signals back, until `heard`.
+    """
+
+    def __init__(self, *, waiting: bool = False) -> None:
         self._came: int | None = None
-        self._holds = 0
+        self._raised = False
+        self._holds = int(waiting)
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a parent process, has decided
                     self._before[number] = signal.signal(number, self._receive)
+        return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._restore(*self._before)
+        if self._came is not None and not self._raised and error[0] is None:
+            signal.raise_signal(self._came)  # it came after all was done here, and may be meant for others
+
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            if number in self._before:
+                signal.signal(number, self._before.pop(number))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        again = self._raised and number != signal.SIGINT
         self._came = self._came or number
-        if not self._holds:
-            raise _Signal
+        if not self._holds and not again:
+            self._raise()
+
+    def _raise(self) -> None:
+        self._raised = True
+        raise _Signal
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -367,8 +392,20 @@ class _Signals:
             yield
         finally:
             self._holds -= 1
-        if self._came is not None and self._before:
-            raise _Signal
+        if self._came is not None and self._before and not self._holds:
+            self._raise()
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Raise at once what came so far, and what comes; after this, only SIGINT still interrupts what is saved."""
+        self._holds -= 1
+        try:
+            if self._came is not None:
+                self._raise()
+            yield
+        finally:
+            self._holds += 1
+            self._restore(signal.SIGINT)
 
     @property
     def exit_status(self) -> int:

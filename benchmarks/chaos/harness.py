@@ -28,7 +28,8 @@ class Kill:
     """What is killed and when, drawn from (seed, index, round) alone.
 
     Args:
-        who: driver, family (the driver and all that came of it), worker or raylet.
+        who: driver, parent (of the driver, which owns its signals; only on Ray), family (all that came of the command),
+            worker or raylet.
         point: Name of the point at which the process kills itself; "" for a kill at a time.
         count: At which passing of the point.
         after: Share of the untouched sweep's time, from the first durable write (or the first epoch) on; negative: from
@@ -244,8 +245,8 @@ class Chaos:
         if rng.random() < 0.5:
             name = rng.choice(sorted(self.untouched.points))
             return Kill("process", name, 1 + int(self.untouched.points[name] * rng.random() ** 2))
-        who = rng.choice(("driver", "family", "worker", "worker", "raylet") if ray else ("driver",))
-        early = rng.random() < 0.15 and who in ("driver", "family")
+        who = rng.choice(("driver", "parent", "family", "worker", "worker", "raylet") if ray else ("driver",))
+        early = rng.random() < 0.15 and who in ("driver", "parent", "family")
         return Kill(who, after=-rng.random() if early else rng.random() / 3)
 
     def _round(self, kill: Kill | None, *, cold: bool) -> int | None:
@@ -316,15 +317,10 @@ class Chaos:
             return [pid for pid in self.sweep.executing() if pid in family][-1:]
         if who == "raylet":
             return [pid for pid in family if "raylet/raylet" in starter.command_line(pid)]
-        owner = _owner(self.sweep.run / "driver.lock")
-        return [owner if owner in family else process.pid] if family else []
-
-
-def _owner(lock: Path) -> int:
-    try:
-        return int(json.loads(lock.read_text())["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        if who == "parent" or self.scenario.backend == "inline":
+            return [process.pid] if process.pid in family else []
+        # Not the lock's owner: that is the driver only once there is a lock.
+        return [pid for pid in family if starter.parent(pid) == process.pid]
 
 
 def _derive(*parts: int) -> int:

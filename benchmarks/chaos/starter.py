@@ -49,7 +49,7 @@ class Process:
 
     def _is_ours(self, pid: int) -> bool:
         with contextlib.suppress(OSError):
-            if _state(pid) == "Z":
+            if _stat(pid)[0] == "Z":
                 return False
             return os.getsid(pid) == self.pid or self.marker.encode() in Path(f"/proc/{pid}/environ").read_bytes()
         return False
@@ -172,12 +172,20 @@ def command_line(pid: int) -> str:
     return ""
 
 
+def parent(pid: int) -> int:
+    """Return the pid of a process's parent, or 0."""
+    with contextlib.suppress(OSError):
+        return int(_stat(pid)[1])
+    return 0
+
+
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
 
 
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def _stat(pid: int) -> list[str]:
+    """Return what the kernel says of a process: its state, its parent, ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _serve() -> None:

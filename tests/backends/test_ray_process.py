@@ -1,4 +1,4 @@
-"""The command line on a Ray of its own: signals, a worker that dies, what is printed, what is left."""
+"""The command line on a Ray of its own: signals, what dies or hangs, what is printed, what is left."""
 
 from __future__ import annotations
 
@@ -80,17 +80,30 @@ def wait_for_epoch(process, trial, epoch):
     pytest.fail(f"it ended too early: {process.communicate()}")
 
 
-def left_behind(project):
-    """Every process that was started by these, and by those in turn."""
+def processes(project):
+    """Every process that was started by these, and by those in turn: its id and its command line."""
     mark = f"STARTED_BY={project}".encode()
-    pids = []
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (folder / "environ").read_bytes().split(b"\0"):
-                pids.append((folder / "cmdline").read_bytes().replace(b"\0", b" "))
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:
             continue
-    return pids
+    return found
+
+
+def left_behind(project):
+    return [*processes(project).values()]
+
+
+def interrupted(process, status):
+    """Wait for its end after a signal: the status, and two lines, of which the second goes on."""
+    out, err = process.communicate()
+    assert process.returncode == status, (out, err)
+    assert err.startswith("Interrupted; what was done is saved")
+    assert len(err.splitlines()) == 2 and err.rstrip().endswith("resume runs/mine"), err
+    assert load("runs/mine").status == "interrupted"
 
 
 def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(project):
@@ -126,6 +139,61 @@ def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(pro
     executed = (project / "executed.txt").read_text().split()
     assert set(executed) == {f"{trial}.{epoch}" for trial in (1, 2, 3) for epoch in range(1, 11)}
     assert len(executed) <= 32
+
+
+HANGS = FUNCTION.replace(
+    "os.kill(os.getpid(), signal.SIGKILL)",
+    """
+            import ctypes
+            Path("hangs").touch()
+            ctypes.PyDLL(None).sleep(600)  # in native code, and no Python runs meanwhile: it hears no signal
+""",
+)
+
+
+def wait_for_hang():
+    while not Path("hangs").exists():
+        time.sleep(0.1)
+    Path("hangs").unlink()
+
+
+def test_a_sweep_is_left_though_its_worker_hangs_or_ray_is_gone(project):
+    (project / "mine.py").write_text(HANGS)
+    process = start(project, "run", "mine.toml")
+    wait_for_hang()
+    process.send_signal(signal.SIGINT)
+    interrupted(process, 130)
+    assert left_behind(project) == []
+
+    process = start(project, "resume", "runs/mine")
+    wait_for_epoch(process, "t0002", 2)
+    servers = [pid for pid, line in processes(project).items() if b"raylet/raylet" in line or b"gcs_server" in line]
+    for pid in servers:
+        os.kill(pid, signal.SIGKILL)
+    process.send_signal(signal.SIGTERM)
+    interrupted(process, 143)
+    assert len(servers) == 2 and left_behind(project) == []
+
+    process = start(project, "resume", "runs/mine", "--backend", "inline", "--quiet")
+    assert process.communicate() == ("", "") and process.returncode == 0
+    results = load("runs/mine")
+    assert list(results.trials["status"]) == ["completed"] * 3
+    assert list(results.epochs["score"]) == [n * (n + 1) // 2 for n in range(1, 11)] * 3
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(project):
+    (project / "mine.py").write_text(HANGS)
+    process = start(project, "run", "mine.toml")
+    wait_for_hang()
+    committed = load("runs/mine").history.trials["t0001"].epochs
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.4)
+    os.killpg(process.pid, signal.SIGINT)
+    interrupted(process, 130)
+    assert left_behind(project) == []
+    # The epoch that was reported as it hung may be there, too.
+    assert set(committed) <= set(load("runs/mine").history.trials["t0001"].epochs)
+    assert committed
 
 
 def test_folders_of_drivers_that_were_killed_are_removed(tmp_path):

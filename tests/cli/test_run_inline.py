@@ -191,6 +191,17 @@ def test_an_interruption_leaves_a_clean_terminal_and_the_way_on(project, number,
     assert "Traceback" not in said
 
 
+def test_a_terminal_that_is_closed_interrupts_and_the_status_says_so(project):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        arguments = [*INLINE, "--set", "space.nap=0.1", "--set", "search.trials=40"]
+        os.execv(sys.executable, [sys.executable, "-m", "tuner.cli", *arguments])
+    wait_for(b"t0001", terminal)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+    assert load("mine").status == "interrupted"
+
+
 def test_a_breakpoint_works_under_the_live_display(project):
     source = (project / "mine.py").read_text().replace('    print("hello', '    breakpoint()\n    print("hello')
     (project / "mine.py").write_text(source)

@@ -27,11 +27,13 @@ def resume(
     strict: Strict = False,
 ) -> int:
     """Go on with an interrupted sweep, or extend a finished one."""
+    from tuner.cli.guard import tell_folder
     from tuner.results import load
     from tuner.run import resume as resume_sweep
 
     extra = overrides(set_)
     results = load(run)
+    tell_folder(results.folder)
     if results.status in ("completed", "failed") and _nothing_to_add(results, trials, extra):
         return _already_finished(results, quiet=quiet, strict=strict)
     return watched(

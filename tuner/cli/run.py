@@ -62,6 +62,7 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
         TunerError: As tuner.run; an interruption with the command that goes on from there.
     """
     from tuner.cli.copying import command
+    from tuner.cli.guard import tell_folder
     from tuner.cli.progress import closing, make_display
     from tuner.cli.terminal import complain
     from tuner.errors import Interrupted, StorageError
@@ -71,6 +72,7 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
 
     def on_plan(plan: Plan, folder: Path) -> None:
         plans.append((plan, folder))
+        tell_folder(folder)
         if not quiet:
             _warn(plan)
         display.on_plan(plan, folder)

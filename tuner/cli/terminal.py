@@ -60,4 +60,7 @@ def complain(text: str, kind: str = "") -> None:
     from rich.text import Text
 
     prefix = Text(f"{kind}: ", style="bold yellow") if kind else Text()
-    show(console(sys.stderr), [prefix + Text(text)])
+    try:
+        show(console(sys.stderr), [prefix + Text(text)])
+    except OSError:  # a terminal that is closed: the exit status still counts
+        mute(sys.stderr)

@@ -37,6 +37,7 @@ _ENVIRONMENT = {
 
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
 _CONNECT_S = 5.0
+_TEMP = Path("/tmp")
 
 
 @contextlib.contextmanager
@@ -128,14 +129,19 @@ def running(cpus: int, gpus: int) -> Iterator[tuple[Path, bool]]:
         yield scratch / "results", goes_on
 
 
-@contextlib.contextmanager
-def _scratch(where: Path = Path("/tmp")) -> Iterator[Path]:
-    """Yield a private folder (0700) with a short path: Ray's socket names end at 107 bytes."""
+def remove_left(where: Path = _TEMP) -> None:
+    """Remove the private folders of drivers that were killed."""
     for left in where.glob("tuner-*/owner"):
         with contextlib.suppress(OSError), left.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives
             if left.stat().st_uid == os.getuid():
                 shutil.rmtree(left.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _scratch(where: Path = _TEMP) -> Iterator[Path]:
+    """Yield a private folder (0700) with a short path: Ray's socket names end at 107 bytes."""
+    remove_left(where)
     with tempfile.TemporaryDirectory(prefix="tuner-", dir=where, ignore_cleanup_errors=True) as folder:
         mine = Path(folder) / "owner"
         with mine.with_name("claiming").open("wb") as file:
