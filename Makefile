@@ -25,7 +25,7 @@ KILLS ?= 60
 SEED ?= 1
 chaos: setup
 	$(BIN)/python -m benchmarks.chaos --backend both --kills $(KILLS) --ray-kills $$(( $(KILLS) / 10 )) --races 100 \
-		--seed $(SEED) --out benchmarks/results/chaos.json
+		--every-epoch --seed $(SEED) --out benchmarks/results/chaos.json
 
 # Whether two trials on two cores slow each other down by more than the machine does; 5 minutes.
 neighbours: setup

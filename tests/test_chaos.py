@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no i
 
 from benchmarks.chaos import harness, starter
 from benchmarks.chaos.checker import check
-from benchmarks.chaos.harness import Chaos, Kill, Sweep, Untouched
+from benchmarks.chaos.harness import Chaos, EveryEpoch, Kill, Sweep, Untouched
 from benchmarks.chaos.race import prepare, race
 from benchmarks.chaos.scenarios import Scenario
 
@@ -22,10 +22,12 @@ SEED = 1
 # One kill each at what must never come apart: the driver's first rows, an epoch and its checkpoint, the end of it all.
 POINTS = {
     "random": (
+        "after rename sweep.toml#1",
         "after commit sweep#1",
         "inside commit epoch+checkpoint#7",
         "before commit end#2",
         "after rename checkpoints/tN/N-N#9",
+        "before rename best#1",
     ),
     "hyperopt+asha": (
         "after commit suggestion#2",
@@ -80,6 +82,15 @@ def test_a_sweep_killed_at_named_points_ends_as_if_nobody_had(scenario, warm, un
     # Every kill really happened, or this proves nothing.
     assert len(outcome.kills) == len(plan), outcome
     assert outcome.verdict.problems == []
+
+
+def test_a_sweep_killed_after_every_epoch_still_gets_on(warm, untouched, tmp_path):
+    scenario = Scenario("random")
+    outcome = EveryEpoch(scenario, untouched(scenario), tmp_path / "sweep", warm, SEED, 0, most=9).run()
+
+    # Each of these lives was long enough for one epoch, and left it to the next: nothing was trained twice.
+    assert len(outcome.kills) == 9
+    assert outcome.verdict.problems == [] and outcome.verdict.figures["epochs run again"] == 0
 
 
 @pytest.mark.parametrize("index", [1, 2])

@@ -41,7 +41,7 @@ def committed(run, state, place=PLACE, metrics=None):
 
 
 def loaded(run, state):
-    return load(verify(run, committed(run, state)))
+    return load(verify(run, committed(run, state))).state
 
 
 def a_state():

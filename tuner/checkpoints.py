@@ -1,7 +1,8 @@
 """Checkpoints: commit, verify, load, prune.
 
-A checkpoint is a folder `checkpoints/<trial>/<epoch>-<attempt>/` with state.pt and a manifest of SHA-256 sums. It is
-written beside its place, flushed to the disk and renamed, and it counts only once a journal row names it.
+A checkpoint is a folder `checkpoints/<trial>/<epoch>-<attempt>/` with state.pt (what the trainable gave, and the random
+state of its process) and a manifest of SHA-256 sums. It is written beside its place, flushed to the disk and renamed,
+and it counts only once a journal row names it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,13 @@ class Place:
         return f"checkpoints/{self.trial}/{self.epoch}-{self.attempt}"
 
 
-def commit(run: Path, place: Place, state: Mapping[str, Any], metrics: Mapping[str, float | None]) -> dict[str, Any]:
+def commit(
+    run: Path,
+    place: Place,
+    state: Mapping[str, Any],
+    metrics: Mapping[str, float | None],
+    random: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write a checkpoint durably.
 
     Args:
@@ -73,6 +80,7 @@ def commit(run: Path, place: Place, state: Mapping[str, Any], metrics: Mapping[s
         place: Where the checkpoint belongs.
         state: Tensors and plain values.
         metrics: That epoch's metrics; the manifest carries them.
+        random: The random state of the process, as plain values and tensors.
 
     Returns:
         The journal row's body: path (relative to `run`), sha256 of the manifest, bytes of the state.
@@ -87,7 +95,7 @@ def commit(run: Path, place: Place, state: Mapping[str, Any], metrics: Mapping[s
     shutil.rmtree(scratch, ignore_errors=True)
     first = not final.parent.exists()
     try:
-        text, size = _fill(scratch, place, plain, metrics)
+        text, size = _fill(scratch, place, {"state": plain, "random": random}, metrics)
         scratch.rename(final)
     except BaseException:  # what is half there must not keep a full disk full
         shutil.rmtree(scratch, ignore_errors=True)
@@ -151,8 +159,15 @@ def verify(run: Path, record: CheckpointRecord) -> Path:
     return folder
 
 
-def load(folder: Path) -> dict[str, Any]:
-    """Return the state in a verified checkpoint folder, on the CPU; runs no code from the file.
+class Kept(NamedTuple):
+    """What a checkpoint holds: what the trainable gave, and the random state of its process then."""
+
+    state: dict[str, Any]
+    random: dict[str, Any] | None
+
+
+def load(folder: Path) -> Kept:
+    """Return what a verified checkpoint folder holds, on the CPU; runs no code from the file.
 
     Raises:
         DamagedCheckpoint: The file holds something else than tensors and plain values.
@@ -161,7 +176,8 @@ def load(folder: Path) -> dict[str, Any]:
 
     path = folder / STATE_NAME
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        return Kept(kept["state"], kept["random"])
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes raise almost anything

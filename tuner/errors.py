@@ -8,8 +8,8 @@
     |-- DataError                 data that is missing, damaged, or not as described
     |-- ConfigError               a config that cannot be trained (failure cause config.raised)
     |   `-- ShapeError            its layers do not fit its data (failure cause config.shape)
-    |-- SweepFailed               no trial completed (exit status 1)
-    |-- StorageError              the run folder's disk ended the sweep before its time (exit status 1)
+    |-- SweepFailed               what a sweep runs on ended it before its time (exit status 1)
+    |   `-- StorageError          the run folder's disk did
     `-- Interrupted               a signal ended the sweep (exit status 130 or 143)
     StopTrial                     control flow: a stopping rule ended this trial (a BaseException)
 
@@ -96,27 +96,25 @@ class ShapeError(ConfigError):
 
 
 class SweepFailed(TunerError):
-    """No trial completed."""
-
-    exit_status = 1
-
-
-class StorageError(TunerError):
-    """The run folder's disk ended the sweep: it is full, read-only, or fails. What was committed is saved.
+    """What a sweep runs on, such as Ray, ended it before its time. What was committed is saved.
 
     Args:
-        why: What is wrong with the disk, and what to do about it.
-        folder: The run folder.
+        why: What is wrong, and what to do about it.
+        folder: The run folder, where there is one to resume.
     """
 
     exit_status = 1
 
-    def __init__(self, why: str, folder: Path) -> None:
-        super().__init__(f"{why} What was done is saved; go on with: tuner resume {folder}")
+    def __init__(self, why: str, folder: Path | None = None) -> None:
+        super().__init__(f"{why} What was done is saved; go on with: tuner resume {folder}" if folder else why)
         self.why, self.folder = why, folder
 
-    def __reduce__(self) -> tuple[type[StorageError], tuple[str, Path]]:
+    def __reduce__(self) -> tuple[type[SweepFailed], tuple[str, Path | None]]:
         return type(self), (self.why, self.folder)
+
+
+class StorageError(SweepFailed):
+    """The run folder's disk ended the sweep: it is full, read-only, or fails."""
 
 
 class Interrupted(TunerError):

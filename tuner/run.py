@@ -22,7 +22,7 @@ from tuner.backends import inline
 from tuner.backends.driver import Driver
 from tuner.backends.ray_tune import session
 from tuner.backup import Backup
-from tuner.errors import Interrupted, ResourceError, RunError, StorageError, UsageError
+from tuner.errors import Interrupted, ResourceError, RunError, StorageError, SweepFailed, UsageError
 from tuner.history import RANKED, Event, History, fold
 from tuner.journal import FILE_NAME, Journal
 from tuner.loading import load_trainable
@@ -243,6 +243,9 @@ class _Drive:
             self._leave(driver, backup)
             sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
             raise Interrupted(sentence, signals.exit_status) from None
+        except SweepFailed as error:
+            self._leave(driver, backup)
+            raise SweepFailed(error.why, self.folder) from error
         if driver.halted and not driver.nothing_left():
             self._leave(driver, backup)
             raise StorageError(driver.halted, self.folder)
@@ -261,7 +264,7 @@ class _Drive:
         driver_side.run(driver, sweep.trainable, self.data, options)
 
     def _leave(self, driver: Driver, backup: Backup) -> None:
-        """Note that the sweep is not over, as far as the disk lets us: a resume needs none of it."""
+        """Note that the sweep is not over, as far as that can be written: a resume needs none of it."""
         with contextlib.suppress(OSError, RunError):
             driver.interrupt()
             self._finish(driver, "interrupted", backup)

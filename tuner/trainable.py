@@ -91,10 +91,18 @@ class Trial(Protocol):
     """Training and validation splits; None where the sweep has no [data]."""
     max_epochs: int
     """The most epochs this trial may train."""
-    start_epoch: int
-    """Epochs already done and kept: 0 in a fresh trial."""
-    state: dict[str, Any] | None
-    """What the last kept report gave as state, or None."""
+
+    @property
+    def start_epoch(self) -> int:
+        """Epochs already done and kept: 0 in a fresh trial."""
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What the last kept report gave as state, or None.
+
+        In a resumed trial, reading this or start_epoch also puts Python's, NumPy's, torch's and CUDA's random state
+        where it was at that report. So make the model first: what follows is then as if nothing had happened.
+        """
 
     def report(
         self,

@@ -57,7 +57,7 @@ def _write_model(results: Results, best: Best, folder: Path) -> None:
     if kept is None:
         return
     try:
-        state = checkpoints.load(checkpoints.verify(results.folder, kept))
+        state = checkpoints.load(checkpoints.verify(results.folder, kept)).state
     except checkpoints.DamagedCheckpoint as error:  # must not cost a sweep that is done its results
         warnings.warn(f"{error} So best/ is without model.pt.", stacklevel=3)
         return

@@ -47,6 +47,9 @@ def main() -> int:
             for outcome in chaos:
                 outcomes.append(outcome)
                 _say(outcome)
+        if options.every_epoch and options.only is None:
+            outcomes.append(_killed_every_epoch(folder / "every-epoch", warm, options))
+            _say(outcomes[-1])
         if options.races and options.only is None:
             races = _race(folder / "races", warm, options)
     result = _result(options, outcomes, races, time.monotonic() - began)
@@ -70,6 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--races", type=int, default=0, help="races of two drivers on one folder, in turn on one host and on two"
     )
+    parser.add_argument("--every-epoch", action="store_true", help="one sweep more, killed after every single epoch")
     parser.add_argument("--most", type=int, default=12, help="the most kills of one sweep")
     parser.add_argument("--only", type=int, help="replay only the sweep of this index")
     parser.add_argument("--cold", action="store_true", help="start every command as a new interpreter")
@@ -88,6 +92,14 @@ def _parts(options: argparse.Namespace) -> list[tuple[str, Sequence[Scenario], i
     if options.backend in ("ray", "both"):
         parts.append(("ray", RAY, options.kills if options.ray_kills is None else options.ray_kills))
     return parts
+
+
+def _killed_every_epoch(folder: Path, warm: WarmStarter, options: argparse.Namespace) -> harness.Outcome:
+    scenario = Scenario("random", repeats=2)
+    untouched = harness.run_untouched(scenario, folder / "untouched", warm)
+    outcome = harness.EveryEpoch(scenario, untouched, folder / "killed", warm, options.seed, 0, most=1000).run()
+    outcome.scenario = f"{scenario.name}, every epoch"
+    return outcome
 
 
 def _race(folder: Path, warm: WarmStarter, options: argparse.Namespace) -> list[Race]:

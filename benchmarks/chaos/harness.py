@@ -323,6 +323,13 @@ class Chaos:
         return [pid for pid in family if starter.parent(pid) == process.pid]
 
 
+class EveryEpoch(Chaos):
+    """A sweep whose driver is killed each time that it has committed one more epoch: no interval is shorter."""
+
+    def _draw(self, rng: random.Random) -> Kill:
+        return Kill("process", "after commit epoch+checkpoint", 1)
+
+
 def _derive(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 

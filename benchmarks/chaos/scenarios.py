@@ -19,6 +19,7 @@ class Scenario:
         backend: inline or ray.
         concurrency: Trials at a time; inline it is always 1.
         repeats: Seeds a config.
+        slow: Whether an epoch takes a second, so that it is lost, with its worker, in the middle.
     """
 
     strategy: str
@@ -26,13 +27,15 @@ class Scenario:
     backend: str = "inline"
     concurrency: int = 1
     repeats: int = 1
+    slow: bool = False
 
     @property
     def name(self) -> str:
         """Such as "random+asha inline x1"."""
         rule = "+asha" if self.asha else ""
         repeats = f"*{self.repeats}" if self.repeats > 1 else ""
-        return f"{self.strategy}{rule}{repeats} {self.backend} x{self.concurrency}"
+        slow = " slow" if self.slow else ""
+        return f"{self.strategy}{rule}{repeats} {self.backend} x{self.concurrency}{slow}"
 
     @property
     def comparable(self) -> bool:
@@ -49,7 +52,7 @@ class Scenario:
 
     def text(self) -> str:
         """Return the sweep file's text."""
-        pause = 0.02 if self.backend == "inline" else 0.15
+        pause = 1.0 if self.slow else 0.02 if self.backend == "inline" else 0.15
         asha = '[stopping]\nrules = ["asha"]\n[stopping.asha]\ngrace_epochs = 2\nreduction = 2\n' if self.asha else ""
         return f"""
 [sweep]
@@ -83,5 +86,6 @@ RAY = (
     Scenario("random", backend="ray", concurrency=2),
     Scenario("hyperopt", asha=True, backend="ray"),
     Scenario("grid", backend="ray", concurrency=2),
+    Scenario("random", backend="ray", concurrency=2, slow=True),
     Scenario("hyperopt", asha=True, backend="ray", concurrency=2),
 )

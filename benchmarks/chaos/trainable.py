@@ -19,19 +19,20 @@ def train(config, trial):
     weights = torch.zeros(config["width"], dtype=torch.float64)
     if trial.state:
         weights = trial.state["model"]["weights"]
-        torch.set_rng_state(trial.state["torch"])
-        random.setstate(trial.state["python"])
     _log("begin", config, trial, trial.start_epoch)
     for epoch in range(trial.start_epoch + 1, trial.max_epochs + 1):
         _log("start", config, trial, epoch)
         time.sleep(config["pause"])
         if epoch == 2 and config["width"] == 2 and config["learning_rate"] > 0.5:
             raise ValueError("this one diverges")
-        weights = weights + config["learning_rate"] * (torch.randn(len(weights), dtype=torch.float64) + random.random())
+        # From every generator there is: a resume must put them back by itself.
+        noise = torch.randn(len(weights), dtype=torch.float64) + random.random() + np.random.normal()
+        weights = weights + config["learning_rate"] * noise
         score = float(-((weights - 1.0) ** 2).mean())
-        state = {"model": {"weights": weights}, "torch": torch.get_rng_state(), "python": random.getstate()}
-        digest = hashlib.sha256(weights.numpy().tobytes() + repr(state["python"]).encode())
-        digest.update(state["torch"].numpy().tobytes())
+        state = {"model": {"weights": weights}}
+        digest = hashlib.sha256(weights.numpy().tobytes() + repr(random.getstate()).encode())
+        digest.update(np.random.get_state()[1].tobytes())
+        digest.update(torch.get_rng_state().numpy().tobytes())
         _log("end", config, trial, epoch, score=score, state=digest.hexdigest()[:16])
         predictions = np.full((3, 2), score)
         trial.report(epoch=epoch, score=score, val_loss=-score, state=state, predictions=predictions)

@@ -141,6 +141,48 @@ def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(pro
     assert len(executed) <= 32
 
 
+GREEDY = FUNCTION.replace(
+    "os.kill(os.getpid(), signal.SIGKILL)",
+    """
+            held = []
+            while len(held) < 60:
+                held.append(bytearray(os.urandom(1 << 20) * 100))
+                time.sleep(0.1)
+            time.sleep(600)
+""",
+)
+
+
+def memory():
+    """Return this machine's memory, and what of it is free, in bytes."""
+    entries = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return tuple(int(entries[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+
+
+def test_a_greedy_trial_and_the_death_of_ray_end_no_sweep(project, monkeypatch):
+    total, free = memory()
+    if free < 10 << 30:
+        pytest.skip("needs 10 GB of free memory")
+    # Ray's own monitor kills a worker where less than so much is left.
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{1 - (free - (3 << 30)) / total:.4f}")
+    (project / "mine.py").write_text(GREEDY)
+    process = start(project, "run", "mine.toml", "--quiet")
+    wait_for_epoch(process, "t0002", 3)
+    raylet = [pid for pid, line in processes(project).items() if b"raylet/raylet" in line]
+    for pid in raylet:
+        os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate()
+    assert (process.returncode, out, err, len(raylet)) == (0, "", "", 1)
+    assert left_behind(project) == []
+    results = load("runs/mine")
+    greedy, second, third = results.trials.to_dict("records")
+    assert (greedy["status"], greedy["cause"], greedy["attempts"]) == ("failed", "config.out_of_memory", 1)
+    # Ray was started anew, at no cost to the trial: it goes on from its last committed epoch.
+    assert (second["status"], second["attempts"], third["status"]) == ("completed", 2, "completed")
+    assert results.history.trials["t0002"].infrastructure_failures == 0
+    assert list(results.epochs["score"][-20:]) == [n * (n + 1) // 2 for n in range(1, 11)] * 2
+
+
 HANGS = FUNCTION.replace(
     "os.kill(os.getpid(), signal.SIGKILL)",
     """

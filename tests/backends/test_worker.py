@@ -144,7 +144,7 @@ def test_a_state_is_kept_every_so_many_epochs_and_after_the_last(tmp_path, sent,
     assert [entry["path"] for entry in committed] == [f"checkpoints/t0007/{epoch}-2" for epoch in kept]
     # It is on the disk, whole, before the driver hears of it.
     record = CheckpointRecord(3, 2, committed[-1]["path"], committed[-1]["sha256"])
-    assert checkpoints.load(checkpoints.verify(tmp_path, record))["weights"].tolist() == [3, 3]
+    assert checkpoints.load(checkpoints.verify(tmp_path, record)).state["weights"].tolist() == [3, 3]
 
 
 def test_an_attempt_starts_from_the_kept_state(tmp_path, sent):
@@ -157,6 +157,25 @@ def test_an_attempt_starts_from_the_kept_state(tmp_path, sent):
 
     attempt(tmp_path, train, sent, start_epoch=2, checkpoint=str(tmp_path / body["path"]))
     assert seen == [(2, [1, 1])] and sent[0].epoch == 3
+
+
+def test_a_resumed_attempt_draws_the_numbers_that_it_would_have_drawn(tmp_path, sent):
+    """As people write it: a model that draws its weights, then the state, then a loop that shuffles and drops out."""
+
+    def train(config, trial):
+        torch.nn.Linear(3, 3)
+        np.random.normal(size=config["more"])  # and something that this machine does more often
+        total = trial.state["total"] if trial.state else 0.0
+        for epoch in range(trial.start_epoch + 1, trial.max_epochs + 1):
+            total += torch.rand(1).item() + random.random() + np.random.normal()
+            trial.report(epoch=epoch, score=total, state={"total": total})
+
+    attempt(tmp_path, train, sent, config={"more": 1})
+    untouched = [report.metrics["score"] for report in sent]
+    kept = tmp_path / sent[1].checkpoint["path"]
+    sent.clear()
+    attempt(tmp_path, train, sent, config={"more": 5}, attempt=3, start_epoch=2, checkpoint=str(kept))
+    assert [report.metrics["score"] for report in sent] == untouched[2:]
 
 
 def test_nothing_is_left_to_do_for_a_trial_that_died_after_its_last_epoch(tmp_path, sent):

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner import checkpoints
+from tuner.backends import randomness
 from tuner.disk import is_the_disk
 from tuner.errors import ConfigError, ShapeError, StopTrial, TunerError
 from tuner.trainable import Data, Train
@@ -154,7 +155,7 @@ class WorkerTrial:
     job: Job
     data: Data | None
     send: Send
-    state: dict[str, Any] | None = None
+    kept: checkpoints.Kept | None = None
     began: float = field(default_factory=time.monotonic)
     epoch: int = 0
     stopped: bool = False
@@ -163,8 +164,25 @@ class WorkerTrial:
 
     def __post_init__(self) -> None:
         self.number, self.seed, self.device = self.job.number, self.job.seed, self.job.device
-        self.max_epochs, self.start_epoch = self.job.max_epochs, self.job.start_epoch
-        self.epoch = self.start_epoch
+        self.max_epochs = self.job.max_epochs
+        self.epoch = self.job.start_epoch
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """See tuner.trainable.Trial.state."""
+        self._continue_random()
+        return self.kept.state if self.kept else None
+
+    @property
+    def start_epoch(self) -> int:
+        """See tuner.trainable.Trial.start_epoch."""
+        self._continue_random()
+        return self.job.start_epoch
+
+    def _continue_random(self) -> None:
+        # A trainable asks for these between making its model, which draws numbers, and its loop over epochs.
+        if self.kept and self.kept.random and self.epoch == self.job.start_epoch:
+            randomness.restore(self.kept.random)
 
     def report(
         self,
@@ -200,7 +218,7 @@ class WorkerTrial:
             checkpoints.save_predictions(run, place, predictions)
         kept = None
         if state is not None and (epoch % self.job.every_epochs == 0 or epoch == self.max_epochs):
-            kept = checkpoints.commit(run, place, state, plain)
+            kept = checkpoints.commit(run, place, state, plain, randomness.capture())
         return Report(epoch, plain, kept, time.monotonic() - self.began, worker_name())
 
 
@@ -288,7 +306,7 @@ def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, s
     job = trial.job
     returned: object = None
     try:
-        trial.state = checkpoints.load(Path(job.checkpoint)) if job.checkpoint else None
+        trial.kept = checkpoints.load(Path(job.checkpoint)) if job.checkpoint else None
         with _seeded(job):
             # A copy: what a trainable does to its config stays there.
             returned = train(copy.deepcopy(job.config), trial)  # type: ignore[func-returns-value]

@@ -65,7 +65,7 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
     from tuner.cli.guard import tell_folder
     from tuner.cli.progress import closing, make_display
     from tuner.cli.terminal import complain
-    from tuner.errors import Interrupted, StorageError
+    from tuner.errors import Interrupted, SweepFailed
     from tuner.run import Watch
 
     display, plans = make_display(quiet, inline=inline), list[tuple["Plan", Path]]()
@@ -88,7 +88,9 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
             results = start(Watch(on_plan=on_plan, on_event=on_event))
     except Interrupted as stop:
         raise _with_command(stop, plans[-1][1]) if plans else stop from None
-    except StorageError as stop:
+    except SweepFailed as stop:
+        if stop.folder is None:
+            raise
         on = command("resume", stop.folder)
         complain(f"{stop.why} What was done is saved{_done(stop.folder)}; go on with:\n  {on}")
         return stop.exit_status

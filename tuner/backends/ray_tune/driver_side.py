@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,13 +109,20 @@ def _drive(seam: _Seam, parcel: Parcel, scratch: Path, ray_goes_on: bool) -> Non
     except BaseException as error:
         if seam.error is not None:
             raise seam.error from None
-        if type(error).__module__.partition(".")[0] == "ray":
+        if isinstance(error, Exception) and _is_rays(error):
             raise SweepFailed(f"Ray gave up: {' '.join(str(error).split())[-500:]}") from error
         raise
     finally:
         if ray_goes_on:
             seam.release_workers()
         del _seams[token]
+
+
+def _is_rays(error: Exception) -> bool:
+    """Return whether an error was raised by Ray's own code."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    place = frames[-1].f_globals.get("__name__", "") if frames else ""
+    return "ray" in (type(error).__module__.partition(".")[0], str(place).partition(".")[0])
 
 
 def _pickled(train: Train) -> bytes:
@@ -169,7 +177,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
             callbacks=[callback(token)],
         ),
     )
-    with session.slots(resources.cpus_per_trial, resources.gpus_per_trial or 0, _seams[token].max_concurrent):
+    with session.corrected(resources.cpus_per_trial, resources.gpus_per_trial or 0, _seams[token].max_concurrent):
         tuner.fit()
 
 

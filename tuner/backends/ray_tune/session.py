@@ -211,23 +211,42 @@ def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
             setattr(module, name, before)
 
 
-def slots(cpus: float, gpus: float, count: int) -> contextlib.AbstractContextManager[None]:
-    """Let Ray Tune ask for its workers one by one, never more than `count`, without placement groups.
+@contextlib.contextmanager
+def corrected(cpus: float, gpus: float, count: int) -> Iterator[None]:
+    """Put right, while Ray Tune runs, what it does to the cores and to workers that die.
 
     A trial is one actor, for which Ray Core finds room by itself. Ray Tune reserves a placement group for each trial
     even so, and removes it within milliseconds where a worker is free to be used again; a raylet that is still
-    committing it then never gives its cores back.
+    committing it then never gives its cores back. So it asks for its workers one by one, never more than `count`.
+
+    And where Ray's memory monitor kills a worker, or a raylet dies, an error comes that Ray Tune does not take for an
+    actor's death: it gives up the whole sweep.
 
     Args:
         cpus: Cores a trial asks for.
         gpus: GPUs a trial asks for.
         count: The most trials at a time.
     """
+    from ray import exceptions
+    from ray.air.execution._internal import actor_manager
     from ray.air.execution.resources.fixed import FixedResourceManager
     from ray.tune.execution import tune_controller
 
     budget = {"CPU": cpus * (count + 0.5), "GPU": gpus * (count + 0.5)}  # half a trial more: fractions add up inexactly
-    return _replaced(tune_controller, "PlacementGroupResourceManager", lambda: FixedResourceManager(budget))
+    names = (
+        "OutOfMemoryError",
+        "WorkerCrashedError",
+        "NodeDiedError",
+        "LocalRayletDiedError",
+        "ActorUnschedulableError",
+    )
+    deaths = (exceptions.RayActorError, *(getattr(exceptions, name) for name in names if hasattr(exceptions, name)))
+    with (
+        _replaced(tune_controller, "PlacementGroupResourceManager", lambda: FixedResourceManager(budget)),
+        _replaced(tune_controller, "RayActorError", deaths),
+        _replaced(actor_manager, "RayActorError", deaths),
+    ):
+        yield
 
 
 @contextlib.contextmanager
