@@ -484,7 +484,7 @@ def outcome(path):
 
 
 def test_a_flipped_bit_is_told_or_harmless(path):
-    events, whole = made(path, trials=8), path.read_bytes()
+    events, whole = made(path, trials=12), path.read_bytes()
     rng = random.Random(0)
     told = 0
     for _ in range(150):

@@ -17,7 +17,7 @@ from tuner import journal
 from tuner.history import Event
 
 _COLUMNS = "seq, kind, trial, attempt, epoch, at, body, checksum, parent"
-_TYPES: tuple[type | tuple[type, ...], ...] = (int, str, str, int, int, float, str, str, (int, type(None)))
+_TYPES: tuple[type | tuple[type, ...], ...] = (int, str, str, int, int, float, str, int, (int, type(None)))
 # A damaged page shows up as any of these: broken structure, text that is no UTF-8, a number too large.
 _READING = (sqlite3.Error, UnicodeError, OverflowError, ValueError)
 
