@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import hashlib
 import math
 import pickle
 import random
@@ -303,6 +304,24 @@ def test_pruning_everything_leaves_no_empty_folder(tmp_path):
     prune(tmp_path, "t0001", [], 1)
     prune(tmp_path, "t0009", [], 1)  # one that never had any
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": {"state.pt": {}}}'])
+def test_a_manifest_that_is_none_is_damage_though_its_sum_is_right(tmp_path, text):
+    record = committed(tmp_path, {"x": 1})
+    manifest = tmp_path / record.path / "manifest.json"
+    manifest.write_text(text)
+    forged = dataclasses.replace(record, sha256=hashlib.sha256(text.encode()).hexdigest())
+    with pytest.raises(DamagedCheckpoint, match=r"manifest\.json: it must list files"):
+        verify(tmp_path, forged)
+
+
+@pytest.mark.parametrize("inside", [3, {"state": 3, "random": None}, {"state": {}}, {"x": 1}])
+def test_a_file_of_another_form_is_damage(tmp_path, inside):
+    record = committed(tmp_path, {"x": 1})
+    torch.save(inside, tmp_path / record.path / "state.pt")
+    with pytest.raises(DamagedCheckpoint, match="must hold tensors and plain values"):
+        load(tmp_path / record.path)
 
 
 # -- predictions ----------------------------------------------------------------------------------------------------

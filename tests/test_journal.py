@@ -621,3 +621,14 @@ def test_a_migration_that_fails_changes_nothing(path, newer, monkeypatch):
     assert read(path) == events
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'lease'").fetchone() is None
+
+
+def test_a_mark_that_is_a_link_is_refused_and_not_followed(path, tmp_path):
+    made(path)
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    path.with_name(MARK_NAME).unlink()
+    path.with_name(MARK_NAME).symlink_to(outside)
+    with pytest.raises(RunError, match="the journal cannot be used"):
+        Journal(path)
+    assert outside.read_text() == "mine"

@@ -152,10 +152,13 @@ def verify(run: Path, record: CheckpointRecord) -> Path:
     manifest = folder / MANIFEST_NAME
     if _digest(manifest) != record.sha256:
         raise DamagedCheckpoint(f"{manifest}: the manifest is missing, or differs from the journal's row.")
-    for name, entry in json.loads(manifest.read_text())["files"].items():
-        path = folder / Path(name).name  # a name never leaves its folder
-        if _digest(path) != entry["sha256"]:
-            raise DamagedCheckpoint(f"{path}: the file is missing, or differs from its manifest.")
+    try:
+        sums = {Path(name).name: entry["sha256"] for name, entry in json.loads(manifest.read_text())["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # whoever writes the row can make such a one
+        raise DamagedCheckpoint(f"{manifest}: it must list files and their SHA-256, but does not.") from error
+    for name, sha256 in sums.items():
+        if _digest(folder / name) != sha256:  # a name never leaves its folder
+            raise DamagedCheckpoint(f"{folder / name}: the file is missing, or differs from its manifest.")
     return folder
 
 
@@ -176,8 +179,10 @@ def load(folder: Path) -> Kept:
 
     path = folder / STATE_NAME
     try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        return Kept(kept["state"], kept["random"])
+        kept = Kept(**torch.load(path, map_location="cpu", weights_only=True))
+        if not isinstance(kept.state, dict):
+            raise TypeError("no state")
+        return kept
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes raise almost anything

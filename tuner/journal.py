@@ -137,7 +137,7 @@ class Journal:
             opened.callback(self._connection.close)
             _prepare(self._connection, path)
             self._next_seq: int | None = 1 + _last_seq(self._connection)
-            self._mark = os.open(path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT, 0o644)
+            self._mark = os.open(path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             opened.pop_all()  # nothing went wrong, so it stays open
 
     def append(self, *events: Event) -> list[Event]:
