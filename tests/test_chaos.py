@@ -22,11 +22,13 @@ SEED = 1
 # One kill each at what must never come apart: the driver's first rows, an epoch and its checkpoint, the end of it all.
 POINTS = {
     "random": (
+        "after mkdir .#1",
         "after rename sweep.toml#1",
         "after commit sweep#1",
         "inside commit epoch+checkpoint#7",
         "before commit end#2",
         "after rename checkpoints/tN/N-N#9",
+        "before unlink predictions/tN/N-N.npz#3",
         "before rename best#1",
     ),
     "hyperopt+asha": (

@@ -366,6 +366,20 @@ def test_only_predictions_whose_row_counts_are_kept(tmp_path):
     assert {epoch: values[0] for epoch, values in predictions(tmp_path).items()} == {1: 0.1, 2: 0.2}
 
 
+def test_what_a_kill_left_of_gathered_predictions_is_deleted_and_not_gathered_again(tmp_path):
+    for epoch in (1, 2, 3):
+        save(tmp_path, epoch, 1, np.full(2, epoch))
+    folder = tmp_path / "predictions" / "t0001"
+    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    gather_predictions(tmp_path, trial_of(1, 1, 1))
+    # Killed while it was deleting: one file is still there.
+    folder.mkdir()
+    (folder / "2-1.npz").write_bytes(left["2-1.npz"])
+    gather_predictions(tmp_path, trial_of(1, 1, 1))
+    assert list(predictions(tmp_path)) == [1, 2, 3]
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("damaged", [b"", b"PK\x03\x04 no more than a beginning", None], ids=["empty", "text", "cut"])
 def test_damaged_predictions_are_put_aside_and_cost_no_other(tmp_path, damaged):
     save(tmp_path, 1, 1, np.full(100, 0.5))

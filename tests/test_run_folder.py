@@ -12,12 +12,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
 from tuner.errors import RunError
+from tuner.history import Event
+from tuner.journal import FILE_NAME, Journal
 from tuner.results import LOCK_NAME
-from tuner.run_folder import freeze_code, local_imports, lock, make_run_folder, write_text
+from tuner.run_folder import freeze_code, local_imports, lock, lock_new, make_run_folder, write_text
 
 # -- names ----------------------------------------------------------------------------------------------------------
 
@@ -30,6 +33,7 @@ def test_a_taken_name_gets_a_number(tmp_path):
 
 def test_a_taken_name_that_was_asked_for_is_refused_with_both_ways_on(tmp_path):
     folder = make_run_folder(tmp_path, "mine", exact=True)
+    (folder / "notes.txt").write_text("somebody's")
     with pytest.raises(RunError) as refused:
         make_run_folder(tmp_path, "mine", exact=True)
     assert str(refused.value) == (
@@ -41,6 +45,8 @@ def test_a_taken_name_that_was_asked_for_is_refused_with_both_ways_on(tmp_path):
 def test_a_file_of_that_name_is_taken_too(tmp_path):
     (tmp_path / "mine").write_text("")
     assert make_run_folder(tmp_path, "mine", exact=False).name == "mine-2"
+    with pytest.raises(RunError, match="mine: the name is taken"):
+        make_run_folder(tmp_path, "mine", exact=True)
 
 
 @pytest.mark.parametrize("name", ["ü", "a.b", "sweep_1+2", "2026-01-02", "x" * 200])
@@ -85,8 +91,24 @@ def at_once(count, call):
 def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path):
     folders = at_once(12, lambda: make_run_folder(tmp_path / "runs", "mine", exact=False))
     assert len({folder.name for folder in folders}) == 12
-    named = at_once(12, lambda: make_run_folder(tmp_path / "runs", "named", exact=True))
+
+    def begin():
+        lease = lock_new(make_run_folder(tmp_path / "runs", "named", exact=True))
+        with closing(Journal(tmp_path / "runs" / "named" / FILE_NAME)) as journal:
+            journal.append(Event("sweep", body={"toml": "", "sha256": "", "origin": None}))
+        lease.close()  # it is over at once, and another may have seen the folder when it was still empty
+        return lease
+
+    named = at_once(12, begin)
     assert sum(isinstance(outcome, RunError) for outcome in named) == 11
+
+
+def test_an_empty_folder_of_the_name_that_was_asked_for_is_used(tmp_path):
+    # A driver that is killed between the folder's making and its lock leaves one.
+    (tmp_path / "mine").mkdir()
+    folder = make_run_folder(tmp_path, "mine", exact=True)
+    with lock_new(folder), pytest.raises(RunError, match="only one driver may run a sweep"):
+        lock_new(folder)
 
 
 # -- one driver -----------------------------------------------------------------------------------------------------

@@ -249,6 +249,9 @@ def gather_predictions(run: Path, record: TrialRecord) -> list[str]:
         OSError: The disk is full, or cannot be written; nothing is lost, and it can be asked again.
     """
     folder = run / "predictions" / record.trial
+    final = folder.with_name(f"{record.trial}.npz")
+    if final.exists():  # whoever gathered them was killed before all of them were deleted
+        shutil.rmtree(folder, ignore_errors=True)
     if not folder.is_dir():
         return []
     arrays, damaged = dict[str, NDArray[Any]](), list[str]()
@@ -264,7 +267,7 @@ def gather_predictions(run: Path, record: TrialRecord) -> list[str]:
             path.rename(aside)
             damaged.append(str(aside))
     if arrays:
-        _write_arrays(folder.parent / f"{record.trial}.npz", arrays)
+        _write_arrays(final, arrays)
     shutil.rmtree(folder, ignore_errors=True)
     return damaged
 

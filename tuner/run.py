@@ -30,7 +30,7 @@ from tuner.plan import Plan, make_plan
 from tuner.preflight import check_config
 from tuner.provenance import changes, write_provenance
 from tuner.results import DEFAULT_STORAGE, Results, find_run, from_history, load
-from tuner.run_folder import freeze_code, lock, make_run_folder, write_text
+from tuner.run_folder import freeze_code, lock, lock_new, make_run_folder, write_text
 from tuner.spec import Sweep, load_sweep
 from tuner.stopping import make_rules
 from tuner.strategies import make_strategy
@@ -90,7 +90,7 @@ def run(
             home = Path(storage).absolute()
             disk.require(home, plan.disk.total, "choose another --storage")
             folder = make_run_folder(home, name or sweep.name, exact=name is not None)
-            with lock(folder) as lease:
+            with lock_new(folder) as lease:
                 with _undone(folder):
                     frozen, row = _freeze(plan.sweep, folder)
                     plan = dataclasses.replace(plan, sweep=frozen)

@@ -40,6 +40,8 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
 
     Raises:
         RunError: The name is taken or is no file name, or the storage cannot be written.
+
+    An empty folder is not taken, nor is one that a driver left before its first row: see lock_new.
     """
     if not re.fullmatch(r"[\w][\w.+-]*", name) or name == "latest":
         raise RunError(
@@ -56,9 +58,7 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
                 if exact and _is_husk(folder):
                     return folder
                 if exact:
-                    raise RunError(
-                        f"{folder}: the name is taken. Choose another --name, or go on with it: tuner resume {folder}"
-                    ) from None
+                    raise _taken(folder) from None
             else:
                 return folder
     except OSError as error:
@@ -68,13 +68,36 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
     raise AssertionError("unreachable: itertools.count never ends")
 
 
+def _taken(folder: Path) -> RunError:
+    return RunError(f"{folder}: the name is taken. Choose another --name, or go on with it: tuner resume {folder}")
+
+
 def _is_husk(folder: Path) -> bool:
-    """Return whether a driver made this folder and was killed before its first row: nothing in it counts."""
+    """Return whether a driver made this folder and was killed before its first row."""
+    return _holds_nothing(folder) and not is_driven(folder)
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Return whether nothing in a folder counts: it is empty, or a driver has begun to fill it, without a row yet."""
     known = (LOCK_NAME, LEASE_NAME, "code", "sweep.toml", "provenance.json", FILE_NAME, MARK_NAME)
-    ours = (folder / LOCK_NAME).is_file() and all(
-        path.name in known or path.name.startswith((f"{FILE_NAME}-", ".")) for path in folder.iterdir()
-    )
-    return ours and not is_driven(folder) and not has_rows(folder / FILE_NAME)
+    if not folder.is_dir():
+        return False
+    inside = [path.name for path in folder.iterdir()]
+    ours = LOCK_NAME in inside and all(name in known or name.startswith((f"{FILE_NAME}-", ".")) for name in inside)
+    return not inside or (ours and not has_rows(folder / FILE_NAME))
+
+
+def lock_new(folder: Path) -> Lease:
+    """Become the driver of a folder of make_run_folder's.
+
+    Raises:
+        RunError: As lock(); also where another driver has used the folder since, and is gone again.
+    """
+    lease = lock(folder)
+    if _holds_nothing(folder):
+        return lease
+    lease.close()
+    raise _taken(folder)
 
 
 def lock(folder: Path) -> Lease:
