@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test check format lock chaos neighbours
+.PHONY: setup sweep test check format lock chaos neighbours coverage races planted
 
 setup: .venv/ready
 
@@ -30,6 +30,18 @@ chaos: setup
 # Whether two trials on two cores slow each other down by more than the machine does; 5 minutes.
 neighbours: setup
 	$(BIN)/python benchmarks/neighbours.py
+
+# Whether the corrected score's interval holds planted truths as often as it says; 10 minutes.
+coverage: setup
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
+
+# Whether races drop an equal config as seldom as they say; 1 minute.
+races: setup
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/races.py
+
+# Whether importance and refinement find what was planted in 100 sweeps; 2 minutes.
+planted: setup
+	$(BIN)/python benchmarks/planted.py
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -111,10 +110,17 @@ class TrainableConformance:
         assert curve(other) != curve(first)
 
     def test_without_a_validation_split_only_training_is_measured(self):
-        trial = Alone(replace(digits(200), val=None), max_epochs=1)
+        whole = load({"name": "digits", "limit": 200}, seed=0, whole=True)
+        trial = Alone(whole, max_epochs=2)
         self.module.train({**self.small, **self.eventful}, trial)
-        assert set(trial.reports[0]) == TRAIN
-        assert trial.predictions == [None]
+        assert whole.val is None
+        for row in trial.reports:
+            assert set(row) == TRAIN and all(math.isfinite(value) for value in row.values())
+        assert trial.predictions == [None, None]
+        # What plateau sees instead, the training loss, survives a resume too.
+        again = trial.resumed(1)
+        self.module.train({**self.small, **self.eventful}, again)
+        assert again.saved[-1] == trial.saved[-1]
 
     def test_it_trains_no_longer_than_either_limit(self):
         assert len(self.run({"epochs": 1}, max_epochs=2).reports) == 1

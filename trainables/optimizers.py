@@ -40,7 +40,8 @@ def weights(model: nn.Module) -> list[nn.Parameter]:
 class Schedule:
     """The learning rate of every step of a trial.
 
-    cosine, one_cycle and the warm-up change at every step, the others at an epoch's first step.
+    cosine, one_cycle and the warm-up change at every step; step and exponential every so many steps as an epoch has,
+    counted from the warm-up's end; manual and plateau at an epoch's first step.
 
     Args:
         config: A complete config.
@@ -105,7 +106,8 @@ class Schedule:
 def one_cycle(step: int, total: int, rise: float) -> float:
     """Return the one-cycle factor: from 1/25 up to 1 over `rise` steps, then down to 1/250,000.
 
-    As torch's OneCycleLR with cosine annealing; after Smith and Topin, 2017 (arXiv:1708.07120).
+    As torch's OneCycleLR with cosine annealing; after Smith and Topin, 2017 (arXiv:1708.07120). Of fewer than 4 steps
+    in all the first is at the peak, where torch's begins on the way down.
     """
     top = max(rise - 1, 0)
     if step < top:

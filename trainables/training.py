@@ -196,6 +196,26 @@ class Learner:
             part.load_state_dict(state[name])
 
 
+def score(
+    build: Build, config: Mapping[str, Any], data: Data, state: Mapping[str, Any], seed: int, device: str = "cpu"
+) -> tuple[metrics.Metrics, NDArray[np.float32]]:
+    """Return metrics and predictions of a trained model on `data.val`, named as in a report: val_accuracy, ...
+
+    Args:
+        build: Makes the model from a config and the data.
+        config: A config of the trainable, as fit() was given it.
+        data: What it was trained on as train; what it is to be scored on as val.
+        state: What fit() reported as state.
+        seed: The trial's.
+        device: "cpu" or "cuda".
+    """
+    learner = Learner(build, config, data, 1, seed, torch.device(device))
+    learner.model.load_state_dict(state["model"])
+    reported, predictions = learner.measure()
+    assert predictions is not None, "there must be a split to score on"
+    return {name: value for name, value in reported.items() if name.startswith("val_")}, predictions
+
+
 def precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Return the context that models run in: the one place for a device's autocast. fp32 for now."""
     return contextlib.nullcontext()

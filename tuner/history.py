@@ -79,6 +79,7 @@ class TrialRecord:
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
     infrastructure_failures: int = 0
     timeouts: int = 0
+    until: int | None = None
     _duration_before_s: float = 0.0
 
     def best_epoch(self, metric: str, mode: str) -> int | None:
@@ -114,6 +115,7 @@ class History:
         notes: Every note's body.
         origin: Where a user's trainable file came from, or None.
         overrides: What resumes changed of the sweep, as "key=value", in order.
+        study: Whether it is a study, with further stages than the search.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
@@ -124,6 +126,7 @@ class History:
     notes: list[Mapping[str, Any]] = field(default_factory=list)
     origin: str | None = None
     overrides: list[str] = field(default_factory=list)
+    study: bool = False
 
     def add(self, event: Event) -> None:
         """Fold one more event in."""
@@ -145,7 +148,7 @@ def fold(events: Iterable[Event]) -> History:
 
 def _sweep(history: History, event: Event) -> None:
     history.sweep_toml = event.body["toml"]
-    history.origin = event.body.get("origin")
+    history.origin, history.study = event.body.get("origin"), event.body.get("study", False)
     history.started_at = event.at
 
 
@@ -161,7 +164,8 @@ def _note(history: History, event: Event) -> None:
 
 def _suggestion(history: History, event: Event) -> None:
     fields = ("number", "proposal", "stage", "fold", "repeat", "config", "seed", "by", "why")
-    history.trials[event.trial] = TrialRecord(event.trial, **{name: event.body[name] for name in fields})
+    values = {name: event.body[name] for name in fields}
+    history.trials[event.trial] = TrialRecord(event.trial, **values, until=event.body.get("until"))
 
 
 def _attempt(history: History, event: Event) -> None:

@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 from tuner import disk
 from tuner.backends import inline
-from tuner.backends.driver import Driver
+from tuner.backends.driver import Driver, interrupt
 from tuner.backends.ray_tune import session
+from tuner.backends.stage import Stage
 from tuner.backup import Backup
 from tuner.errors import Interrupted, ResourceError, RunError, StorageError, SweepFailed, UsageError
 from tuner.history import RANKED, Event, History, fold
@@ -32,12 +33,31 @@ from tuner.provenance import changes, write_provenance
 from tuner.results import DEFAULT_STORAGE, Results, find_run, from_history, load
 from tuner.run_folder import freeze_code, lock, lock_new, make_run_folder, write_text
 from tuner.spec import Sweep, load_sweep
-from tuner.stopping import make_rules
-from tuner.strategies import make_strategy
+from tuner.stopping import Rule, make_rules
+from tuner.strategies import Strategy, make_strategy
 from tuner.trainable import Data, Train
 from tuner.winner import write_best
 
 Backend = Literal["ray", "inline"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One stage, ready to be driven.
+
+    Args:
+        stage: What to run.
+        sweep: The sweep that its trials belong to; a refined one has another space.
+        data: Training and validation splits by fold; those of a trial without one at None.
+        strategy: Proposes configs, where the stage lists none itself.
+        rules: Stopping rules.
+    """
+
+    stage: Stage
+    sweep: Sweep
+    data: Mapping[int | None, Data]
+    strategy: Strategy
+    rules: Sequence[Rule] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +101,30 @@ def run(
         TunerError: Something that must be put right before the first trial, Interrupted by a signal, or a
             StorageError where the disk is full.
     """
+    return start(sweep, None, storage=storage, name=name, backend=backend, address=address, watch=watch)
+
+
+def start(
+    sweep: Sweep,
+    steps: Steps | None,
+    *,
+    storage: str | Path,
+    name: str | None,
+    backend: Backend,
+    address: str | None,
+    watch: Watch | None,
+) -> Results:
+    """Run a sweep's steps in a new run folder; as run(), whose only step is the search.
+
+    Args:
+        sweep: The sweep.
+        steps: What to drive, one after another; None: the search.
+        storage: As in run().
+        name: As in run().
+        backend: As in run().
+        address: As in run().
+        watch: As in run().
+    """
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
     with _cluster(backend, address) as offer:
         plan = _checked_plan(sweep, offer)
@@ -92,12 +136,12 @@ def run(
             folder = make_run_folder(home, name or sweep.name, exact=name is not None)
             with lock_new(folder) as lease:
                 with _undone(folder):
-                    frozen, row = _freeze(plan.sweep, folder)
+                    frozen, row = _freeze(plan.sweep, folder, study=steps is not None)
                     plan = dataclasses.replace(plan, sweep=frozen)
                     journal = Journal(folder / FILE_NAME, lease.check)
                     journal.append(row)
                 with contextlib.closing(journal):
-                    job = _Drive(plan, folder, journal, data, row.body["origin"], signals)
+                    job = Drive(plan, folder, journal, data, row.body["origin"], signals, steps or search_only)
                     return job.run(backend, watch or Watch())
 
 
@@ -138,6 +182,8 @@ def resume(
         largest = max((row.body["bytes"] for row in events if row.kind == "checkpoint"), default=None)
         _check_frozen(folder, history)
         sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
+        if history.study and trials:
+            raise UsageError("--trials: a study is not extended. Start another: tuner study ... --set search.trials=N")
         # One that was killed after its last trial's end has still to be wound up.
         if history.finished in ("completed", "failed") and nothing_left(sweep, history):
             return load(folder)
@@ -147,8 +193,9 @@ def resume(
             changed = tuple(changes(folder, history.origin))
             plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
             data = _load_data(sweep)
+            steps = importlib.import_module("tuner.study").steps if history.study else search_only
             with _Signals(waiting=True) as signals:
-                job = _Drive(plan, folder, journal, data, history.origin, signals, tuple(extra), changed)
+                job = Drive(plan, folder, journal, data, history.origin, signals, steps, tuple(extra), changed)
                 return job.run(backend, watch or Watch())
 
 
@@ -174,13 +221,15 @@ def _check_frozen(folder: Path, history: History) -> None:
 
 
 def nothing_left(sweep: Sweep, history: History) -> bool:
-    """Return whether a sweep has every trial that it asks for, each with an end."""
+    """Return whether a sweep has every trial that it asks for, each with an end; or a study every stage."""
+    if history.study:
+        return any(note.get("study") == "done" for note in history.notes)
     driver = Driver(sweep, Path(), history, make_strategy(sweep), ())
     return driver.nothing_left()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Drive:
+class Drive:
     """One driver's turn at a sweep, from its first look at the journal to its last row.
 
     Args:
@@ -189,7 +238,8 @@ class _Drive:
         journal: Its journal.
         data: Training and validation splits, or None.
         origin: Where the user's trainable file came from, or None.
-        signals: They wait until this listens to them.
+        signals: Open already.
+        steps: What to drive, one after another.
         overrides: What this resume changes of the sweep; it holds for later ones, too.
         changed: What is no longer as it was at the start, a sentence each.
     """
@@ -200,17 +250,52 @@ class _Drive:
     data: Data | None
     origin: str | None
     signals: _Signals
+    steps: Steps
     overrides: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
     def run(self, backend: Backend, watch: Watch) -> Results:
+        """Drive every step to its end."""
         room = disk.Room(self.folder, self.plan.disk.checkpoint or 0)
-        with room.told():
-            return self._run(backend, watch, room)
+        with room.told(), session.Home() as home:
+            return self._run(backend, watch, room, home)
 
-    def _run(self, backend: Backend, watch: Watch, room: disk.Room) -> Results:
-        sweep, data, signals = self.plan.sweep, self.data, self.signals
-        backup = Backup(self.journal.path)
+    def note(self, history: History, body: Mapping[str, Any]) -> None:
+        """Commit a note."""
+        for event in self.journal.append(Event("note", body=dict(body))):
+            history.add(event)
+
+    def _run(self, backend: Backend, watch: Watch, room: disk.Room, home: session.Home) -> Results:
+        backup, history = Backup(self.journal.path), fold(self.journal.events())
+        watch.on_plan(self.plan, self.folder)
+        started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
+        self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
+        halted = None
+        try:
+            with self.signals.heard():
+                for step in self.steps(self, history):
+                    driver = self._driver(step, history, room, backup, watch)
+                    driver.tidy()
+                    if not driver.nothing_left():
+                        self._run_backend(driver, step, backend, watch, home)
+                    if driver.halted and not driver.nothing_left():
+                        halted = driver.halted
+                        break
+        except KeyboardInterrupt:
+            self._leave(history, backup)
+            sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
+            raise Interrupted(sentence, self.signals.exit_status) from None
+        except SweepFailed as error:
+            self._leave(history, backup)
+            raise SweepFailed(error.why, self.folder) from error
+        if halted:
+            self._leave(history, backup)
+            raise StorageError(halted, self.folder)
+        ended = any(record.status in RANKED for record in history.trials.values())
+        return self._finish(history, "completed" if ended else "failed", backup)
+
+    def _driver(self, step: Step, history: History, room: disk.Room, backup: Backup, watch: Watch) -> Driver:
+        sweep, data = step.sweep, next(iter(step.data.values()), None)
 
         def on_event(event: Event) -> None:
             if event.kind == "checkpoint":
@@ -218,67 +303,57 @@ class _Drive:
             backup.maybe()
             watch.on_event(event)
 
-        watch.on_plan(self.plan, self.folder)
-        driver = Driver(
+        return Driver(
             sweep,
             self.folder,
-            fold(self.journal.events()),
-            make_strategy(sweep),
-            make_rules(sweep),
+            history,
+            step.strategy,
+            step.rules,
             journal=self.journal,
             device="cuda" if sweep.resources.gpus_per_trial else "cpu",
             on_event=on_event,
             reject=lambda config: check_config(sweep, data, config, self.origin) if data else None,
-            hold=signals.held,
+            hold=self.signals.held,
             lacking=room.lacking,
+            stage=step.stage,
         )
-        started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
-        self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
-        try:
-            with signals.heard():
-                driver.tidy()
-                if not driver.nothing_left():
-                    self._run_backend(driver, backend, watch)
-        except KeyboardInterrupt:
-            self._leave(driver, backup)
-            sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
-            raise Interrupted(sentence, signals.exit_status) from None
-        except SweepFailed as error:
-            self._leave(driver, backup)
-            raise SweepFailed(error.why, self.folder) from error
-        if driver.halted and not driver.nothing_left():
-            self._leave(driver, backup)
-            raise StorageError(driver.halted, self.folder)
-        ended = any(record.status in RANKED for record in driver.history.trials.values())
-        return self._finish(driver, "completed" if ended else "failed", backup)
 
-    def _run_backend(self, driver: Driver, backend: Backend, watch: Watch) -> None:
-        sweep = self.plan.sweep
+    def _run_backend(self, driver: Driver, step: Step, backend: Backend, watch: Watch, home: session.Home) -> None:
+        sweep = step.sweep
         if backend == "inline":
-            inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], self.data, tee=watch.tee)
+            inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], step.data, tee=watch.tee)
             return
         from tuner.backends.ray_tune import driver_side
 
         most = sweep.resources.max_concurrent or 1
-        options = driver_side.Options(self.plan.cpus, self.plan.gpus, most, self.origin)
-        driver_side.run(driver, sweep.trainable, self.data, options)
+        options = driver_side.Options(self.plan.cpus, self.plan.gpus, most, self.origin, home)
+        driver_side.run(driver, sweep.trainable, step.data, options)
 
-    def _leave(self, driver: Driver, backup: Backup) -> None:
+    def _leave(self, history: History, backup: Backup) -> None:
         """Note that the sweep is not over, as far as that can be written: a resume needs none of it."""
         with contextlib.suppress(OSError, RunError):
-            driver.interrupt()
-            self._finish(driver, "interrupted", backup)
+            interrupt(history, self.journal)
+            self._finish(history, "interrupted", backup)
 
-    def _finish(self, driver: Driver, status: str, backup: Backup) -> Results:
+    def _finish(self, history: History, status: str, backup: Backup) -> Results:
         self.journal.check()  # a driver that is none any more leaves best/ alone
         # best/ first: once the note says that this turn is over, nothing is left to be done.
-        results = from_history(self.folder, driver.history, running=False)
+        results = from_history(self.folder, history, running=False)
         write_best(results, dict(self.data.preprocess) if self.data else None)
-        for event in self.journal.append(Event("note", body={"finished": status})):
-            driver.history.add(event)
+        self.note(history, {"finished": status})
         with contextlib.suppress(RunError):  # the copy before stays, and `tuner doctor` tells of it
             backup.now()
-        return from_history(self.folder, driver.history, running=False)
+        return from_history(self.folder, history, running=False)
+
+
+# Yields step after step; between two of them it may look at what the history has become.
+Steps = Callable[[Drive, History], Iterator[Step]]
+
+
+def search_only(drive: Drive, history: History) -> Iterator[Step]:
+    """Yield the one step of a sweep that is no study."""
+    sweep = drive.plan.sweep
+    yield Step(Stage(), sweep, {None: drive.data} if drive.data else {}, make_strategy(sweep), make_rules(sweep))
 
 
 @contextlib.contextmanager
@@ -322,7 +397,7 @@ def _load_data(sweep: Sweep) -> Data | None:
     return data
 
 
-def _freeze(sweep: Sweep, folder: Path) -> tuple[Sweep, Event]:
+def _freeze(sweep: Sweep, folder: Path, study: bool = False) -> tuple[Sweep, Event]:
     """Write sweep.toml before anything else, then the user's code and where everything came from.
 
     Returns:
@@ -337,7 +412,8 @@ def _freeze(sweep: Sweep, folder: Path) -> tuple[Sweep, Event]:
         written = sweep.model_copy(update={"trainable": f"{copy.relative_to(folder)}:{function}"})
     write_text(folder / "sweep.toml", written.to_toml())
     write_provenance(folder, written)
-    return frozen, Event("sweep", body={"toml": written.to_toml(), "sha256": written.hash(), "origin": origin})
+    body = {"toml": written.to_toml(), "sha256": written.hash(), "origin": origin, "study": study}
+    return frozen, Event("sweep", body=body)
 
 
 class _Signal(KeyboardInterrupt):

@@ -13,7 +13,7 @@ class TestInline(BackendConformance):
     backend = "inline"
 
     def drive(self, driver, train):
-        inline.run(driver, train, None)
+        inline.run(driver, train, {})
 
 
 def test_an_error_in_a_rule_comes_out_though_the_trainable_swallows_it(tmp_path):
@@ -25,6 +25,6 @@ def test_an_error_in_a_rule_comes_out_though_the_trainable_swallows_it(tmp_path)
 
     driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 0.5, "stubborn": True}), rules=[Breaks()])
     with pytest.raises(Broken, match="the rule is broken"):
-        inline.run(driver, unequal, None)
+        inline.run(driver, unequal, {})
     # Nothing is blamed on the trainable.
     assert driver.history.trials["t0001"].status == "running"

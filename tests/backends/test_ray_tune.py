@@ -40,7 +40,7 @@ class TestRay(BackendConformance):
     with_state = False  # the tests below kill workers that keep one; each worker that does imports torch
 
     def drive(self, driver, train):
-        driver_side.run(driver, train, None, driver_side.Options(cpus=2, gpus=0, max_concurrent=1))
+        driver_side.run(driver, train, {}, driver_side.Options(cpus=2, gpus=0, max_concurrent=1))
 
 
 # -- a worker that dies -----------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_a_worker_that_cannot_start_ends_the_sweep_and_is_not_blamed_on_a_config
     monkeypatch.setattr(driver_side, "ray_trial", unimportable)
     driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 1.0, "stubborn": False}))
     with pytest.raises(tuner.TunerError, match=r"a worker on Ray must start, but got .*No module named 'nowhere'"):
-        driver_side.run(driver, unequal, None, driver_side.Options(2, 0, 1))
+        driver_side.run(driver, unequal, {}, driver_side.Options(2, 0, 1))
     assert len(driver.history.trials) == 1
 
 

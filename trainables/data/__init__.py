@@ -1,14 +1,16 @@
 """Data sets for trainables: load(options, seed) gives train and val; the test split stays sealed.
 
     info(options)              what a model needs to know, before anything is decoded
-    load(options, seed)        Data: train and val. With fold=i: that fold. With merge_val: all in train
-    load_test(options, seed)   the sealed split; only a study's last stage calls it
+    load(options, seed)        Data: train and val. With fold=i, folds=k: that fold. With whole=True: both in train
+    load_test(options, seed)   the sealed split; only a study's last stage calls it, and never within a trial
 
 `options` is the [data] table as a plain dict. The splits depend on (options, seed) alone.
 """
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,22 +52,36 @@ def info(options: Mapping[str, Any], seed: int = 0) -> DataInfo:
     return source.info(splits.split(source.pool, parsed, seed))
 
 
-def load(options: Mapping[str, Any], seed: int, fold: int | None = None, *, merge_val: bool = False) -> Data:
+def load(
+    options: Mapping[str, Any],
+    seed: int,
+    fold: int | None = None,
+    folds: int | None = None,
+    *,
+    whole: bool = False,
+) -> Data:
     """Return the training and validation splits, preprocessed with the training split's statistics.
+
+    The folds are of train and validation together: in each, every class has its share (within one sample; with
+    data.group, as near as whole groups allow), and over all of them every row is in validation once, but for a
+    class's only sample (or group), which always stays in train. The test rows are in none.
 
     Args:
         options: The [data] table.
         seed: Seeds the splits; any whole number.
-        fold: With options.folds = k: 0 to k - 1 for that fold of everything outside test.
-        merge_val: Put validation's rows into train too, and give val = None (a study's final training).
+        fold: 0 to folds - 1: that fold is val, all else outside test is train. None: the ordinary split.
+        folds: How many folds there are, at least 2; None for data.folds.
+        whole: Put validation's rows into train too, and give val = None (a study's final training).
 
     Raises:
-        DataError: Data that is missing, damaged, or not as described.
+        DataError: Data that is missing, damaged, or not as described; a fold that there is not.
     """
-    parsed = parse(options, NAMES)
+    if whole and fold is not None:
+        raise DataError(f"load: whole is train and validation together, and so has no fold, but got (fold={fold}).")
+    parsed = parse(options if folds is None else {**options, "folds": folds}, NAMES)
     source = _open(parsed)
     rows = splits.split(source.pool, parsed, seed, fold)
-    if merge_val:
+    if whole:
         rows = Rows(np.concatenate([rows.train, rows.val]), rows.val[:0], rows.test)
     return source.data(rows, check=fold is None)
 
@@ -80,13 +96,29 @@ def load_test(options: Mapping[str, Any], seed: int, preprocess: Mapping[str, An
             None for that of `load(options, seed)`.
 
     Raises:
-        DataError: As `load`, and where test_fraction = 0 left no test split.
+        DataError: As `load`, where test_fraction = 0 left no test split, and while a trial runs in this process.
     """
+    _refuse_in_a_trial()
     parsed = parse(options, NAMES)
     source = _open(parsed)
     if not source.pool.own_test and parsed.test_fraction == 0:
         raise DataError("data.test_fraction: there is no test split, for test_fraction is 0.")
     return source.test(splits.split(source.pool, parsed, seed), preprocess)
+
+
+def _refuse_in_a_trial() -> None:
+    """Raise DataError while this process trains a trial, in whichever of its threads.
+
+    It holds off a mistake, not an attack: who wants to can read the files themselves.
+    """
+    # Nothing here keeps a frame: one that knows itself would keep the whole set alive until the next collection.
+    in_a_trial = any(
+        frame.f_code.co_name == "run_attempt" and frame.f_globals.get("__name__") == "tuner.backends.worker"
+        for newest in sys._current_frames().values()
+        for frame, _ in traceback.walk_stack(newest)
+    )
+    if in_a_trial:
+        raise DataError("The test split is sealed: no trial may open it, only the last stage of a study.")
 
 
 def _open(options: Options) -> ImageSet | TableSet:

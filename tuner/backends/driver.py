@@ -16,6 +16,7 @@ from typing import Any
 
 from tuner import checkpoints
 from tuner.backends.clocks import Clocks
+from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, is_finite
 from tuner.disk import failed
 from tuner.errors import TunerError
@@ -28,6 +29,8 @@ from tuner.strategies import Observation, Proposal, Strategy
 
 # Besides the sweep's metric, these must stay finite: a loss that is not has nothing left to learn from.
 LOSSES = ("loss", "train_loss", "val_loss")
+# Stages whose curves stopping rules compare: what else a study trains, it trains to the end.
+COMPARED = ("search", "refine")
 
 
 class StaleAttempt(TunerError):
@@ -49,6 +52,7 @@ class Driver:
         reject: Returns why a config cannot be trained (preflight), or None.
         hold: Holds signals back while the journal and what is known of it change together.
         lacking: Returns why no trial may begin on the run folder's disk beside so many that run, or None.
+        stage: What to run; None: the search.
 
     Attributes:
         epochs_done: Epochs committed by this driver.
@@ -68,11 +72,13 @@ class Driver:
         reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
         hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         lacking: Callable[[int], str | None] = lambda running: None,
+        stage: Stage | None = None,
     ) -> None:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject, self._hold = on_event, reject, hold
         self._lacking = lacking
+        self.stage = stage or Stage()
         self.halted: str | None = None  # why no trial begins any more, though some are left
         self.history = history
         self._sign = 1.0 if sweep.mode == "min" else -1.0
@@ -86,11 +92,11 @@ class Driver:
         # Values to be minimised, in arrival order, as stopping rules read them.
         self._curves: dict[str, dict[int, float]] = {}
         for record in self.history.trials.values():
-            for epoch, row in record.epochs.items():
+            for epoch, row in record.epochs.items() if record.stage in COMPARED else ():
                 self._note_value(record, epoch, row.metrics.get(sweep.metric))
         self._clocks = Clocks(sweep.failure.epoch_timeout_s, self.history.trials.values())
         # Trials left without an end by a driver that died, and those to be tried again.
-        self._waiting = [t for t in self.history.trials.values() if t.status not in FINISHED]
+        self._waiting = [record for record in self._records() if record.status not in FINISHED]
 
     # -- what runs next ------------------------------------------------------------------------------------------
 
@@ -128,12 +134,30 @@ class Driver:
         return self.halted is not None or (not self._waiting and (self._exhausted or self._spent()))
 
     def nothing_left(self) -> bool:
-        """Return whether every trial that the sweep asks for is there, with an end; commits nothing."""
-        records = list(self.history.trials.values())
-        if self._waiting or (records and self._repeats_left(records)):
+        """Return whether every trial that this stage asks for is there, with an end; commits nothing."""
+        if self._waiting:
+            return False
+        if self.stage.listed is not None:
+            return self.stage.listed(self.history) is None
+        records = self._records()
+        if records and self._repeats_left(records):
             return False
         seen = self.observations()
-        return len(seen) >= self.sweep.search.trials or self.strategy.ask(seen) is None
+        return len(seen) >= self._most() or self._ask(seen) is None
+
+    def _records(self) -> list[TrialRecord]:
+        """Return the trials of this stage, in the order of their numbers."""
+        return [
+            record
+            for record in self.history.trials.values()
+            if record.stage == self.stage.name and record.proposal > self.stage.after
+        ]
+
+    def _most(self) -> int:
+        return self.sweep.search.trials if self.stage.trials is None else self.stage.trials
+
+    def _ask(self, seen: list[Observation]) -> Proposal | None:
+        return self.strategy.ask([*self.stage.prior, *seen])
 
     def _spent(self) -> bool:
         budget = self.sweep.resources.time_budget_s
@@ -147,38 +171,45 @@ class Driver:
         return self._suggest()
 
     def _suggest(self) -> TrialRecord | None:
-        """Take the next repeat of the newest config, or ask the strategy for a new config."""
-        records = list(self.history.trials.values())
+        """Take the next of the list, the next repeat of the newest config, or ask the strategy for a new config."""
+        if self.stage.listed is not None:
+            listed = self.stage.listed(self.history)
+            self._exhausted = listed is None
+            return self._commit_suggestion(listed) if isinstance(listed, Suggestion) else None
+        records = self._records()
         newest = [record for record in records if record.proposal == records[-1].proposal] if records else []
         if newest and len(newest) < self.sweep.search.repeats:
             first = newest[0]
-            again = Proposal(first.config, first.by, first.why)
-            return self._commit_suggestion(again, first.proposal, len(newest))
+            return self._commit_suggestion(
+                self._repeat(Proposal(first.config, first.by, first.why), first.proposal, len(newest))
+            )
         observations = self.observations()
-        if len(observations) >= self.sweep.search.trials:
-            self._exhausted = True
-            return None
-        proposal = self.strategy.ask(observations)
+        proposal = None if len(observations) >= self._most() else self._ask(observations)
         if proposal is None:
             self._exhausted = True
             return None
-        return self._commit_suggestion(proposal, len(observations) + 1, 0)
+        return self._commit_suggestion(self._repeat(proposal, self.stage.after + len(observations) + 1, 0))
 
-    def _commit_suggestion(self, proposal: Proposal, index: int, repeat: int) -> TrialRecord:
+    def _repeat(self, proposal: Proposal, index: int, repeat: int) -> Suggestion:
+        config = {**self._fixed, **proposal.config}
+        return Suggestion(config, proposal.by, proposal.why, index, repeat, seed_of(self.sweep, repeat))
+
+    def _commit_suggestion(self, suggestion: Suggestion) -> TrialRecord:
         number = len(self.history.trials) + 1
         trial = f"t{number:04d}"
         body = {
             "number": number,
-            "proposal": index,
-            "stage": "search",
-            "fold": None,
-            "repeat": repeat + 1,
-            "config": {**self._fixed, **proposal.config},
-            # Every config meets the same seed in the same repeat, so that configs are compared on equal terms.
-            "seed": derive_seed(self.sweep.seed, "repeat", repeat) % 2**31,  # as NumPy and scikit-learn take it
-            "by": proposal.by,
-            "why": proposal.why,
+            "proposal": suggestion.proposal,
+            "stage": self.stage.name,
+            "fold": suggestion.fold,
+            "repeat": suggestion.repeat + 1,
+            "config": suggestion.config,
+            "seed": suggestion.seed,
+            "by": suggestion.by,
+            "why": suggestion.why,
         }
+        if suggestion.until is not None:
+            body["until"] = suggestion.until
         self._commit(Event("suggestion", trial, body=body))
         return self.history.trials[trial]
 
@@ -256,6 +287,8 @@ class Driver:
             name = broken[0]
             sentence = f"{name} must be finite, but got ({report.metrics[name]}) at epoch {report.epoch}."
             return Outcome("failed", "config.non_finite", sentence, report.elapsed_s)
+        if record.until is not None and report.epoch >= record.until:
+            return Outcome("completed", elapsed_s=report.elapsed_s)
         if report.epoch >= self.sweep.max_epochs:
             return None  # it is done anyway: let it return
         for rule in self.rules:
@@ -338,9 +371,8 @@ class Driver:
 
     def interrupt(self) -> None:
         """Commit that the attempts now running were interrupted; a resume continues them."""
-        running = [record for record in self.history.trials.values() if record.status == "running"]
-        if running:
-            self._commit(*(_end_event(record, Outcome("interrupted")) for record in running))
+        assert self.journal is not None
+        interrupt(self.history, self.journal)
 
     def begun(self, trial: str, attempt: int) -> None:
         """Note that an attempt has its worker: from now on, silence counts. Until then it waits for one."""
@@ -373,9 +405,9 @@ class Driver:
     # -- what strategies learn -----------------------------------------------------------------------------------
 
     def observations(self) -> list[Observation]:
-        """Return one observation a config, in the order of the proposals: the mean over its repeats."""
+        """Return one observation a config of this stage, in the order of the proposals: the mean over its repeats."""
         groups: dict[int, list[TrialRecord]] = {}
-        for record in self.history.trials.values():
+        for record in self._records():
             groups.setdefault(record.proposal, []).append(record)
         return [self._observe(index, groups[index]) for index in sorted(groups)]
 
@@ -412,7 +444,10 @@ class Driver:
         if record.status not in FINISHED:
             self._keep(record, record.checkpoints[-keep:])
             return
-        records = list(self.history.trials.values())
+        if record.stage == "final":
+            self._keep(record, record.checkpoints[-1:], best=False)
+            return
+        records = [other for other in self.history.trials.values() if other.stage != "final"]
         unfinished = {other.proposal for other in records if other.status not in FINISHED}
         unfinished.add(records[-1].proposal if self._repeats_left(records) else 0)
         # A config whose repeats are not over may yet fall behind: it neither loses a checkpoint nor costs another one.
@@ -462,6 +497,19 @@ class Driver:
                 self.history.add(event)
         for event in committed:
             self._on_event(event)
+
+
+def interrupt(history: History, journal: Journal) -> None:
+    """Commit that the attempts now running were interrupted; a resume continues them."""
+    running = [record for record in history.trials.values() if record.status == "running"]
+    if running:
+        for event in journal.append(*(_end_event(record, Outcome("interrupted")) for record in running)):
+            history.add(event)
+
+
+def seed_of(sweep: Sweep, repeat: int) -> int:
+    """Return the seed of a repeat, from 0: every config meets the same, so that configs are compared on equal terms."""
+    return derive_seed(sweep.seed, "repeat", repeat) % 2**31  # as NumPy and scikit-learn take it
 
 
 def _teaches(record: TrialRecord) -> bool:

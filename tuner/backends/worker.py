@@ -212,7 +212,9 @@ class WorkerTrial:
 
     def _report(self, epoch: int, state: dict[str, Any] | None, predictions: Any, metrics: Mapping[str, Any]) -> Report:
         """Check an epoch, and write what goes to files: the driver's row comes last."""
-        plain = plain_metrics(metrics, self.job.metric)
+        # A study's last training has no validation split, and so no metric of it.
+        blind = self.data is not None and self.data.val is None
+        plain = plain_metrics(metrics, None if blind else self.job.metric)
         run, place = Path(self.job.run), checkpoints.Place(self.job.trial, epoch, self.job.attempt)
         if predictions is not None:
             checkpoints.save_predictions(run, place, predictions)
@@ -236,13 +238,13 @@ def _next_epoch(epoch: int | None, last: int) -> int:
     )
 
 
-def plain_metrics(metrics: Mapping[str, Any], metric: str) -> dict[str, float | None]:
+def plain_metrics(metrics: Mapping[str, Any], metric: str | None) -> dict[str, float | None]:
     """Return the metrics as plain numbers (NumPy scalars and one-element tensors included).
 
     Raises:
         MetricError: One is no number, has a reserved name, or the sweep's own is missing.
     """
-    if metric not in metrics:
+    if metric is not None and metric not in metrics:
         close = difflib.get_close_matches(metric, metrics, n=1, cutoff=0.5)
         remedy = (
             f'Set sweep.metric = "{close[0]}", or rename it in the trainable' if close else "Set sweep.metric to one"

@@ -26,7 +26,7 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 
 
 def doctor(run: Run, repair: Repair = False, json: Json = False) -> int:
-    """Verify a run folder, explain what is wrong, and repair it. Exits with 1 where a problem is left."""
+    """Verify a run folder, explain what is wrong, repair it. Exits with 1 where a problem is left."""
     from tuner import doctor as engine
     from tuner.cli.terminal import console, show, show_json
 

@@ -1,4 +1,4 @@
-"""`tuner export`: a run's data frames as files."""
+"""`tuner export`: a run's data frames and its best model as files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,26 @@ TrialsFile = Annotated[
 EpochsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help=f"One row an epoch; {_SUFFIXES}.", show_default=False)
 ]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PLACE",
+        help="The best model, its config and preprocessing: a folder with an example, one file (.pt), or .onnx.",
+        show_default=False,
+    ),
+]
 
 
-def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> int:
-    """Write trials and epochs as CSV, Parquet or JSON."""
+def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None, model: Model = None) -> int:
+    """Write trials, epochs and the best model as files."""
     from tuner.cli.words import count
     from tuner.errors import UsageError
     from tuner.results import load
     from tuner.row_files import check_suffix, write_table
 
     files = [path for path in (trials, epochs) if path is not None]
-    if not files:
-        raise UsageError("tuner export: give --trials FILE, --epochs FILE, or both, to say what to write.")
+    if not files and model is None:
+        raise UsageError("tuner export: give --trials FILE, --epochs FILE or --model PLACE to say what to write.")
     for path in files:
         check_suffix(path)
     results = load(run)
@@ -41,4 +49,8 @@ def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None) -> in
         table = results.epoch_columns()
         write_table(table, epochs)
         print(f"{epochs}: {count(len(table[0].values), 'epoch')}")
+    if model is not None:
+        from tuner.model_export import export_model
+
+        print(f"{model}: {', '.join(export_model(results, model))}")
     return 0

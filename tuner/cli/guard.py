@@ -32,7 +32,7 @@ ONE_PRESS_S = 0.2
 """Seconds within which a second SIGINT is the first one again: a wrapper may pass on what the terminal also sent."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_COMMANDS = ("run", "resume")
+_COMMANDS = ("run", "resume", "study")
 # In the child's environment: its end of the socket, and what all processes that come of it are known by.
 _SOCKET, _FAMILY = "TUNER_PARENT", "TUNER_FAMILY"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuner.cli import best, doctor, export, list_, ls, plan, resume, run, show, try_
+from tuner.cli import best, doctor, export, list_, ls, plan, predict, resume, run, show, study, try_, whatif
 from tuner.cli.arguments import spread_sets
 from tuner.errors import TunerError, nearest
 
@@ -16,12 +16,15 @@ _RUN, _READ = "Run a sweep", "Read a run"
 _COMMANDS: tuple[tuple[str, Any, str, str], ...] = (
     ("run", run.run, _RUN, run.EXAMPLE),
     ("resume", resume.resume, _RUN, resume.EXAMPLE),
+    ("study", study.study, _RUN, study.EXAMPLE),
     ("plan", plan.plan, _RUN, plan.EXAMPLE),
     ("try", try_.try_, _RUN, try_.EXAMPLE),
     ("ls", ls.ls, _READ, ls.EXAMPLE),
     ("show", show.show, _READ, show.EXAMPLE),
     ("best", best.best, _READ, best.EXAMPLE),
     ("export", export.export, _READ, export.EXAMPLE),
+    ("predict", predict.predict, _READ, predict.EXAMPLE),
+    ("whatif", whatif.whatif, _READ, whatif.EXAMPLE),
     ("doctor", doctor.doctor, _READ, doctor.EXAMPLE),
 )
 

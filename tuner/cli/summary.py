@@ -34,6 +34,9 @@ def summary(results: Results, sweep: Sweep, seconds: float) -> Iterator[Text]:
     if best := _best(results):
         yield Text()
         yield from _best_lines(results, sweep, best)
+    if tested := list(_test_lines(results)):
+        yield Text()
+        yield from tested
     failures = list(failure_lines(results))
     if failures:
         yield Text()
@@ -69,6 +72,21 @@ def _best_lines(results: Results, sweep: Sweep, best: Best) -> Iterator[Text]:
         yield Text(f"baseline  {best.metric} {words.number(ran.value)} at epoch {epoch} ({ran.trial.trial}{note})")
     yield Text()
     yield from config_table(best.config, fixed_names(results), baseline if other else None)
+
+
+def _test_lines(results: Results) -> Iterator[Text]:
+    """Yield what a study's one opening of the test split has shown."""
+    noted = [note["test_scores"] for note in results.history.notes if "test_scores" in note]
+    if not noted:
+        return
+    scores, metric = noted[-1]["scores"], results.metric.replace("val_", "test_", 1)
+    winner, baseline = scores[str(noted[-1]["winner"])].get(metric), scores.get("0", {}).get(metric)
+    other = "; the baseline is the winner" if noted[-1]["winner"] == 0 else f"; baseline {words.number(baseline)}"
+    yield Text.assemble(
+        "test      ",
+        (f"{metric} {words.number(winner)}", "bold green"),
+        f" on {noted[-1]['samples']} sealed samples, retrained on all others{other}",
+    )
 
 
 def config_table(
@@ -150,7 +168,10 @@ def next_commands(results: Results) -> Iterator[str]:
     more = max(2 * _configs(results), 2)
     yield command("show", results.folder)
     yield command("export", results.folder, "--trials", "trials.csv", "--epochs", "epochs.csv")
-    yield command("resume", results.folder, "--trials", str(more))
+    if results.history.study:
+        yield command("best", results.folder)
+    else:
+        yield command("resume", results.folder, "--trials", str(more))
 
 
 def _configs(results: Results) -> int:

@@ -36,7 +36,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = (), trainable: Calla
     path = Path(path)
     problems: list[Problem] = []
     tables = absolute(_read(path, source), path.resolve().parent)
-    keys = [key for text in overrides if (key := _override(tables, text, problems))]
+    keys = [key for text in overrides if (key := override(tables, text, problems))]
     if trainable is not None and isinstance(tables.setdefault("sweep", {}), Mapping):
         tables["sweep"] = {**tables["sweep"], "trainable": trainable}
     try:
@@ -90,8 +90,14 @@ def _syntax(message: str, text: str) -> Problem:
     return Problem(f"line {line}, column {column}", f"is not TOML: {what}", shown, remedy)
 
 
-def _override(tables: dict[str, Any], text: str, problems: list[Problem]) -> str | None:
-    """Lay one override over the tables; return its dotted key, or None where it is no override."""
+def override(tables: dict[str, Any], text: str, problems: list[Problem]) -> str | None:
+    """Lay one override over the tables; return its dotted key, or None where it is no override.
+
+    Args:
+        tables: A sweep's tables, which are changed.
+        text: Such as "search.trials=8".
+        problems: Receives every mistake.
+    """
     name, equals, value_text = text.partition("=")
     name = name.strip()
     keys = _key_parts(name)

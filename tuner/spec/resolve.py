@@ -23,6 +23,7 @@ from tuner.spec.tables import (
     ResourcesSpec,
     SearchSpec,
     StoppingSpec,
+    StudySpec,
     as_table,
     home_of,
     read_table,
@@ -61,6 +62,7 @@ def resolve(
         ("resources", ResourcesSpec),
         ("checkpoint", CheckpointSpec),
         ("failure", FailureSpec),
+        ("study", StudySpec),
     ):
         sweep[name] = read_table(model, as_table(tables.get(name)), name, found)
     check_sweep(sweep, readable, own, prefix, found)

@@ -22,6 +22,7 @@ from tuner.spec.tables import (
     ResourcesSpec,
     SearchSpec,
     StoppingSpec,
+    StudySpec,
     Table,
     as_table,
 )
@@ -45,7 +46,7 @@ class Sweep(Table):
         mode: "max" or "min"; left out, the better way of a known metric.
         seed: At least 0.
         max_epochs: The most epochs a trial may train, at least 1.
-        data, space, defaults, search, stopping, resources, checkpoint, failure: The tables.
+        data, space, defaults, search, stopping, resources, checkpoint, failure, study: The tables.
 
     Raises:
         SweepError: With every mistake found.
@@ -67,6 +68,7 @@ class Sweep(Table):
     resources: ResourcesSpec
     checkpoint: CheckpointSpec
     failure: FailureSpec
+    study: StudySpec
 
     def __init__(self, **keywords: Any) -> None:
         tables, problems = _from_keywords(keywords)
@@ -88,6 +90,7 @@ class Sweep(Table):
             "resources": as_table(self.resources),
             "checkpoint": as_table(self.checkpoint),
             "failure": as_table(self.failure),
+            "study": as_table(self.study),
         }
         return document(tables)
 

@@ -160,6 +160,37 @@ class FailureSpec(Table):
     non_finite: Literal["fail", "worst"] = "fail"
 
 
+STAGES = ("baseline", "search", "refine", "cross_validate", "final")
+Stages = Annotated[
+    tuple[Literal["baseline", "search", "refine", "cross_validate", "final"], ...],
+    Field(strict=False, description='a list of stages, of "baseline", "search", "refine", "cross_validate", "final"'),
+]
+
+
+class StudySpec(Table):
+    """[study]: what `tuner study` does around the search.
+
+    Args:
+        stages: Which stages it has; they come in the order of the workflow, however they are listed here.
+        repeats: Seeds of the baseline, at least 1; the noise is known from 2 on.
+        refine_rounds: How often the space is narrowed.
+        refine_trials: Configs a round; None: half of search.trials, at least 4.
+        top: Configs that are cross-validated, the best of search and refine, beside the baseline.
+        cv_seeds: Seeds that each fold is trained with.
+        cv_trials: The most trials of the cross-validation; None: no limit but (top + 1) x folds x cv_seeds.
+        level: Level of the tests that drop a config from the cross-validation, over all of them together.
+    """
+
+    stages: Stages = STAGES  # type: ignore[assignment]
+    repeats: Count = 3
+    refine_rounds: Count = 1
+    refine_trials: Count | None = None
+    top: Count = 4
+    cv_seeds: Count = 1
+    cv_trials: Count | None = None
+    level: Fraction = 0.05
+
+
 MODELS: dict[str, type[Table]] = {
     "sweep": HeadSpec,
     "data": DataSpec,
@@ -167,10 +198,11 @@ MODELS: dict[str, type[Table]] = {
     "resources": ResourcesSpec,
     "checkpoint": CheckpointSpec,
     "failure": FailureSpec,
+    "study": StudySpec,
 }
 """The tables with keys of their own; [space], [defaults] and [stopping] hold names that vary."""
 
-TABLES = ("sweep", "data", "space", "defaults", "search", "stopping", "resources", "checkpoint", "failure")
+TABLES = ("sweep", "data", "space", "defaults", "search", "stopping", "resources", "checkpoint", "failure", "study")
 
 TableT = TypeVar("TableT", bound=Table)
 

@@ -137,9 +137,9 @@ def test_a_fold_is_preprocessed_by_its_own_train_rows():
     assert len({fold.preprocess["columns"][0]["mean"] for fold in folds}) == 4
 
 
-def test_merge_val_puts_everything_but_test_into_train():
+def test_whole_puts_everything_but_test_into_train():
     options = {"name": "wine"}
-    merged, apart = data.load(options, 0, merge_val=True), data.load(options, 0)
+    merged, apart = data.load(options, 0, whole=True), data.load(options, 0)
     assert merged.val is None and merged.n_val == 0
     assert merged.n_train == len(merged.train) == apart.n_train + apart.n_val
     assert merged.preprocess["columns"] != apart.preprocess["columns"]
@@ -147,7 +147,7 @@ def test_merge_val_puts_everything_but_test_into_train():
 
 def test_the_test_split_is_encoded_as_the_model_was_trained():
     options = {"name": "wine"}
-    final = data.load(options, 0, merge_val=True).preprocess
+    final = data.load(options, 0, whole=True).preprocess
     as_final, as_searched = data.load_test(options, 0, final), data.load_test(options, 0)
     assert np.array_equal(as_final.y, as_searched.y)
     assert not np.array_equal(as_final.x, as_searched.x)

@@ -45,21 +45,24 @@ class Options:
         gpus: GPUs to give a Ray started here.
         max_concurrent: The most trials at a time.
         origin: Where a user's trainable file came from, or None.
+        home: Keeps a Ray that is started here for the runs that follow; None: it is ended.
     """
 
     cpus: int
     gpus: int
     max_concurrent: int
     origin: str | None = None
+    home: session.Home | None = None
 
 
-def run(driver: Driver, train: Train | str, data: Data | None, options: Options) -> None:
+def run(driver: Driver, train: Train | str, data: Mapping[int | None, Data], options: Options) -> None:
     """Drive the sweep to its end with Ray Tune: the Ray that this process has, or one started for now.
 
     Args:
         driver: The sweep's driver.
         train: The trainable, or its reference where workers should load it themselves.
-        data: Training and validation splits, read by every trial of a node without a copy; or None.
+        data: Training and validation splits by fold (None: of a trial without one), read by every trial of a node
+            without a copy. Empty: no data.
         options: How to run on Ray.
 
     Raises:
@@ -70,33 +73,41 @@ def run(driver: Driver, train: Train | str, data: Data | None, options: Options)
     # The seam holds the concurrency: Ray's own limiter would leak a slot where Ray ends a trial in silence.
     with session.environment(TUNE_MAX_PENDING_TRIALS_PG=str(options.max_concurrent)):
         pickled = None if isinstance(train, str) else _pickled(train)
-        while True:
-            done = driver.epochs_done
-            try:
-                return _run_on_one_ray(driver, train, pickled, data, options)
-            except session.RayDied:
-                # Nobody's fault, unless it dies again before anything was done.
-                driver.lose_all(blame=driver.epochs_done == done)
+        with contextlib.nullcontext(options.home) if options.home else session.Home() as home:
+            while True:
+                done = driver.epochs_done
+                try:
+                    return _run_on_one_ray(driver, train, pickled, data, options, home)
+                except session.RayDied:
+                    home.close()
+                    # Nobody's fault, unless it dies again before anything was done.
+                    driver.lose_all(blame=driver.epochs_done == done)
 
 
 def _run_on_one_ray(
-    driver: Driver, train: Train | str, pickled: bytes | None, data: Data | None, options: Options
+    driver: Driver,
+    train: Train | str,
+    pickled: bytes | None,
+    data: Mapping[int | None, Data],
+    options: Options,
+    home: session.Home,
 ) -> None:
     """Drive the sweep to its end.
 
     Raises:
         RayDied: The Ray that was started for it died; another can be started.
     """
-    with session.running(options.cpus, options.gpus) as (scratch, ray_goes_on):
-        resources = driver.sweep.resources
-        session.check_resources(resources.cpus_per_trial, resources.gpus_per_trial or 0)
-        seam = _Seam(driver, options.max_concurrent)
-        try:
-            _drive(seam, _parcel(train, pickled, data, options.origin), scratch, ray_goes_on)
-        except session.RayDied as error:
-            if ray_goes_on:
-                raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
-            raise
+    scratch, is_anothers = home.open(options.cpus, options.gpus)
+    resources = driver.sweep.resources
+    session.check_resources(resources.cpus_per_trial, resources.gpus_per_trial or 0)
+    seam = _Seam(driver, options.max_concurrent)
+    ray_goes_on = is_anothers or options.home is not None
+    try:
+        _drive(seam, _parcel(train, pickled, data, options.origin), scratch, ray_goes_on)
+    except session.RayDied as error:
+        if is_anothers:
+            raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
+        raise
 
 
 def _drive(seam: _Seam, parcel: Parcel, scratch: Path, ray_goes_on: bool) -> None:
@@ -138,14 +149,14 @@ def _pickled(train: Train) -> bytes:
         ) from error
 
 
-def _parcel(train: Train | str, pickled: bytes | None, data: Data | None, origin: str | None) -> Parcel:
+def _parcel(train: Train | str, pickled: bytes | None, data: Mapping[int | None, Data], origin: str | None) -> Parcel:
     import ray
 
     return Parcel(
         train=train if isinstance(train, str) else None,
         origin=origin,
         function=None if pickled is None else ray.put(pickled),
-        data=None if data is None else ray.put(data),
+        data={fold: ray.put(one) for fold, one in data.items()},
         folder=str(Path.cwd()),
         path=tuple(entry or str(Path.cwd()) for entry in sys.path),
     )
@@ -170,7 +181,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
             trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
-            name="sweep",
+            name=f"sweep-{token}",
             storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),

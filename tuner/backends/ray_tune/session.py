@@ -101,32 +101,51 @@ def _check_address(address: str) -> None:
     )
 
 
-@contextlib.contextmanager
-def running(cpus: int, gpus: int) -> Iterator[tuple[Path, bool]]:
-    """Start Ray on this machine, or use the one that this process has, for as long as this is open.
+class Home:
+    """Where sweeps run: the Ray that this process has already, or one that is started when it is first needed.
 
-    Args:
-        cpus: Cores to give a Ray started here.
-        gpus: GPUs to give a Ray started here.
-
-    Yields:
-        A private folder for Ray's files, deleted at the end, and whether Ray goes on after that.
-
-    Raises:
-        SweepFailed: Ray does not start.
+    As a context manager it ends what it has started.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", module="ray")
-        import ray
 
-        scratch = stack.enter_context(_scratch())
-        stack.enter_context(_hushed())
-        goes_on = ray.is_initialized()
-        if not goes_on:
-            stack.callback(ray.shutdown)
-            _start(cpus, gpus, scratch)
-        yield scratch / "results", goes_on
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._scratch: Path | None = None
+
+    def __enter__(self) -> Home:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the Ray that was started, and delete its files; the next use starts another."""
+        self._scratch = None
+        self._stack.close()
+
+    def open(self, cpus: int, gpus: int) -> tuple[Path, bool]:
+        """Return a private folder for Ray's files, and whether Ray is another's, which goes on after this.
+
+        Args:
+            cpus: Cores to give a Ray started here.
+            gpus: GPUs to give a Ray started here.
+
+        Raises:
+            SweepFailed: Ray does not start.
+        """
+        if self._scratch is None:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module="ray")
+                import ray
+
+                scratch = stack.enter_context(_scratch())
+                stack.enter_context(_hushed())
+                self._is_anothers = ray.is_initialized()
+                if not self._is_anothers:
+                    stack.callback(ray.shutdown)
+                    _start(cpus, gpus, scratch)
+                self._stack, self._scratch = stack.pop_all(), scratch
+        return self._scratch / "results", self._is_anothers
 
 
 def remove_left(where: Path = _TEMP) -> None:

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ class Parcel:
         train: The trainable's reference; None where it is a function.
         origin: Where a user's trainable file came from, or None.
         function: Ray's reference to the pickled function; None where workers load it by its reference.
-        data: Ray's reference to the training and validation splits, or None.
+        data: Ray's references to the training and validation splits, by fold.
         folder: The driver's working directory.
         path: The driver's sys.path.
     """
@@ -30,7 +31,7 @@ class Parcel:
     train: str | None
     origin: str | None
     function: Any
-    data: Any
+    data: Mapping[int | None, Any]
     folder: str
     path: tuple[str, ...]
 
@@ -51,7 +52,7 @@ def ray_trial(config: dict[str, Any], *, parcel: Parcel) -> None:
             stopped.append(stop)
         return bool(stopped)
 
-    data = None if parcel.data is None else ray.get(parcel.data)
+    data = ray.get(parcel.data[job.fold]) if job.fold in parcel.data else None
     outcome = run_attempt(job, _load(parcel), data, send)
     if stopped:
         raise stopped[0]  # Ray waits for it before it reuses the actor

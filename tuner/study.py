@@ -1,0 +1,386 @@
+"""The staged workflow: baseline, search, refine, cross-validate, final test; stages of one run folder and journal.
+
+Each stage is a pure function of the sweep and the history, so a study that was killed goes on like any sweep. What a
+stage decides before it begins (a narrower space, which configs are cross-validated) is a note in the journal, and is
+read from there afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import statistics
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import checkpoints
+from tuner.backends.driver import Driver, seed_of
+from tuner.backends.stage import WAIT, Stage, Suggestion, Wait
+from tuner.history import FINISHED, RANKED, History, TrialRecord, ranking
+from tuner.results import DEFAULT_STORAGE, Results, from_history
+from tuner.run import Backend, Drive, Step, Watch, start
+from tuner.run_folder import write_text
+from tuner.space import Space
+from tuner.spec import Sweep
+from tuner.spec.code import is_builtin
+from tuner.spec.text import table
+from tuner.stopping import make_rules
+from tuner.strategies import Observation, make_strategy
+from tuner.strict_json import to_json
+from tuner.trainable import Data
+
+if TYPE_CHECKING:
+    from tuner.analysis import comparison
+
+# The baseline's number among the configs; those of a strategy count from 1.
+BASELINE = 0
+FOLDS = 5
+
+
+def study(
+    sweep: Sweep,
+    *,
+    storage: str | Path = DEFAULT_STORAGE,
+    name: str | None = None,
+    backend: Backend = "ray",
+    address: str | None = None,
+    watch: Watch | None = None,
+) -> Results:
+    """Run a whole study in a new run folder: the stages of sweep.study, in the order of the workflow.
+
+    Args:
+        sweep: The sweep; its [study] table says which stages, and how large.
+        storage: As in tuner.run.
+        name: As in tuner.run.
+        backend: As in tuner.run.
+        address: As in tuner.run.
+        watch: As in tuner.run.
+
+    Raises:
+        TunerError: As tuner.run.
+    """
+    return start(sweep, steps, storage=storage, name=name, backend=backend, address=address, watch=watch)
+
+
+def steps(drive: Drive, history: History) -> Iterator[Step]:
+    """Yield the steps of a study, each once those before it are over."""
+    stages = {
+        "baseline": _baseline,
+        "search": _search,
+        "refine": _refine,
+        "cross_validate": _cross_validate,
+        "final": _final,
+    }
+    for name, stage in stages.items():
+        if name in drive.plan.sweep.study.stages:
+            yield from stage(drive, history)
+    drive.note(history, {"study": "done"})
+
+
+def _step(drive: Drive, stage: Stage, data: Mapping[int | None, Data] | None = None) -> Step:
+    """Return a step that lists its trials itself; no rule ends them early."""
+    sweep = drive.plan.sweep
+    return Step(stage, sweep, _data(drive) if data is None else data, make_strategy(sweep))
+
+
+def _data(drive: Drive) -> dict[int | None, Data]:
+    return {None: drive.data} if drive.data else {}
+
+
+def _noted(history: History, key: str) -> list[Any]:
+    """Return what the journal's notes say under a key, in order."""
+    return [note[key] for note in history.notes if key in note]
+
+
+# -- baseline and search -------------------------------------------------------------------------------------------
+
+
+def baseline_config(sweep: Sweep) -> dict[str, Any]:
+    """Return the baseline's config: [defaults] over the trainable's own, as far as this sweep varies or names them."""
+    named = {*sweep.space.names(), *sweep.defaults}
+    return {name: value for name, value in sweep.baseline().items() if name in named}
+
+
+def _baseline(drive: Drive, history: History) -> Iterator[Step]:
+    sweep = drive.plan.sweep
+    config = baseline_config(sweep)
+    if not config:
+        return  # a user's function without DEFAULTS, in a sweep without [defaults]
+
+    def listed(history: History) -> Suggestion | None:
+        repeat = len(_of(history, "baseline"))
+        if repeat >= sweep.study.repeats:
+            return None
+        return Suggestion(config, "baseline", "the defaults", BASELINE, repeat, seed_of(sweep, repeat))
+
+    yield _step(drive, Stage("baseline", after=-1, listed=listed))
+
+
+def _search(drive: Drive, history: History) -> Iterator[Step]:
+    sweep = drive.plan.sweep
+    yield Step(Stage(), sweep, _data(drive), make_strategy(sweep), make_rules(sweep))
+
+
+def _of(history: History, stage: str) -> list[TrialRecord]:
+    return [record for record in history.trials.values() if record.stage == stage]
+
+
+# -- refine --------------------------------------------------------------------------------------------------------
+
+
+def _refine(drive: Drive, history: History) -> Iterator[Step]:
+    sweep = drive.plan.sweep
+    for number in range(1, sweep.study.refine_rounds + 1):
+        if not ranking(history.trials.values(), sweep.metric, sweep.mode):
+            return  # there is no region to narrow the space to
+        noted = [note for note in _noted(history, "refine") if note["round"] == number]
+        note = noted[0] if noted else _narrow(drive, history, sweep, number)
+        sweep = _refined(drive.plan.sweep, note)
+        stage = Stage("refine", note["trials"], note["after"], _inside(sweep, drive, history, note["after"]))
+        yield Step(stage, sweep, _data(drive), make_strategy(sweep), make_rules(sweep))
+
+
+def _narrow(drive: Drive, history: History, sweep: Sweep, number: int) -> dict[str, Any]:
+    """Decide on the next space, write it as a sweep file of its own, and note it."""
+    from tuner.analysis.refine import refine
+
+    results = from_history(drive.folder, history, running=True)
+    space, changes = refine(
+        sweep.space,
+        results.trials,
+        sweep.metric,
+        sweep.mode,
+        noise=noise(history, sweep),
+        trainable=_name(sweep),
+        max_epochs=sweep.max_epochs,
+    )
+    trials = sweep.study.refine_trials or max(4, drive.plan.sweep.search.trials // 2)
+    note = {
+        "round": number,
+        "space": space.to_table(),
+        "trials": trials,
+        "after": max(record.proposal for record in history.trials.values()),
+        "changes": [dataclasses.asdict(change) for change in changes],
+    }
+    drive.note(history, {"refine": note})
+    write_text(drive.folder / f"refine-{number}.toml", refined_file(_refined(drive.plan.sweep, note), note, number))
+    return note
+
+
+def _name(sweep: Sweep) -> str | None:
+    return sweep.trainable if isinstance(sweep.trainable, str) else None
+
+
+def _refined(sweep: Sweep, note: Mapping[str, Any]) -> Sweep:
+    search = sweep.search.model_copy(update={"points": (), "trials": note["trials"]})
+    return sweep.model_copy(update={"space": Space.parse(note["space"]), "search": search})
+
+
+def refined_file(sweep: Sweep, note: Mapping[str, Any], number: int) -> str:
+    """Return a refined sweep as a file that can be edited and run by itself; what changed, and why, is its head."""
+    lines = [f"# Round {number} of refining {sweep.name}: what changed, and why."]
+    lines += [f"# {entry['name']}: {entry['before']} -> {entry['after']}: {entry['why']}" for entry in note["changes"]]
+    return "\n".join([*lines, "", sweep.to_toml()])
+
+
+def _inside(sweep: Sweep, drive: Drive, history: History, after: int) -> tuple[Observation, ...]:
+    """Return what earlier trials of search and refine tell of a narrower space: those whose configs lie in it."""
+    known: list[Observation] = []
+    for name in ("search", "refine"):
+        driver = Driver(drive.plan.sweep, drive.folder, history, make_strategy(sweep), (), stage=Stage(name))
+        known += [entry for entry in driver.observations() if entry.index <= after]
+    names, fixed = set(sweep.space.names()), sweep.space
+    kept = []
+    for entry in sorted(known, key=lambda entry: entry.index):
+        config = {name: value for name, value in entry.config.items() if name in names}
+        if entry.state in ("done", "failed") and fixed.contains(config):
+            kept.append(dataclasses.replace(entry, config=config))
+    return tuple(kept)
+
+
+def noise(history: History, sweep: Sweep) -> float | None:
+    """Return the standard deviation of the baseline over its seeds, or None where there are fewer than two."""
+    values = [record.best_value(sweep.metric, sweep.mode) for record in _of(history, "baseline")]
+    known = [value for value in values if value is not None]
+    return statistics.stdev(known) if len(known) > 1 else None
+
+
+# -- cross-validation ----------------------------------------------------------------------------------------------
+
+
+def _cross_validate(drive: Drive, history: History) -> Iterator[Step]:
+    sweep = drive.plan.sweep
+    ranked = ranking(history.trials.values(), sweep.metric, sweep.mode)
+    if sweep.data is None or not ranked:
+        return  # a function with data of its own has no folds that this project could make
+    noted = _noted(history, "cross_validate")
+    if not noted:
+        # The best candidate first: so the earlier of equals is the better of the search.
+        configs = {str(entry.trial.proposal): entry.trial.config for entry in ranked[: sweep.study.top]}
+        base = baseline_config(sweep)
+        if base and base not in configs.values():
+            configs[str(BASELINE)] = base
+        noted = [{"configs": configs}]
+        drive.note(history, {"cross_validate": noted[0]})
+    candidates: dict[int, dict[str, Any]] = {int(number): config for number, config in noted[0]["configs"].items()}
+    options, folds = sweep.data.model_dump(), sweep.data.folds or FOLDS
+    load = importlib.import_module("trainables.data").load
+    data: dict[int | None, Data] = {fold: load(options, sweep.seed, fold, folds) for fold in range(folds)}
+
+    def listed(history: History) -> Suggestion | Wait | None:
+        return _next_block(sweep, candidates, folds, history)
+
+    yield _step(drive, Stage("cross_validate", after=-1, listed=listed), data)
+
+
+def _next_block(
+    sweep: Sweep, configs: Mapping[int, dict[str, Any]], folds: int, history: History
+) -> Suggestion | Wait | None:
+    """Return the next (config, seed, fold) that the race needs, until it is decided or the budget ends."""
+    begun = {(record.proposal, record.repeat - 1, record.fold) for record in _of(history, "cross_validate")}
+    waiting = [(int(name), *block) for name, block in race_of(sweep, configs, folds, history).waiting]
+    for index, repeat, fold in waiting:
+        if (index, repeat, fold) in begun:
+            continue
+        if sweep.study.cv_trials is not None and len(begun) >= sweep.study.cv_trials:
+            return None
+        why = f"fold {fold + 1} of {folds}, seed {repeat + 1} of {sweep.study.cv_seeds}"
+        return Suggestion(configs[index], "cross_validate", why, index, repeat, seed_of(sweep, repeat), fold)
+    return WAIT if waiting else None
+
+
+def race_of(sweep: Sweep, configs: Collection[int], folds: int, history: History) -> comparison.Race:
+    """Return where the race between the cross-validated configs stands; a pure function of the history."""
+    from tuner.analysis import comparison
+
+    blocks: dict[str, dict[tuple[int, int], float | None]] = {str(index): {} for index in configs}
+    for record in _of(history, "cross_validate"):
+        if record.status in FINISHED and record.fold is not None:
+            value = record.best_value(sweep.metric, sweep.mode) if record.status in RANKED else None
+            blocks[str(record.proposal)][record.repeat - 1, record.fold] = value
+    ratio = 1 / (folds - 1)
+    level, seed = sweep.study.level, sweep.seed
+    return comparison.race(
+        blocks, schedule(sweep.study.cv_seeds, folds), sweep.mode, ratio=ratio, level=level, seed=seed
+    )
+
+
+def schedule(seeds: int, folds: int) -> list[list[tuple[int, int]]]:
+    """Return the (seed, fold) blocks that each look adds: the folds of one seed; of a single seed, in two parts."""
+    if seeds == 1 and folds > 3:
+        return [[(0, fold) for fold in range(3)], [(0, fold) for fold in range(3, folds)]]
+    return [[(seed, fold) for fold in range(folds)] for seed in range(seeds)]
+
+
+# -- the final test ------------------------------------------------------------------------------------------------
+
+
+def _final(drive: Drive, history: History) -> Iterator[Step]:
+    sweep = drive.plan.sweep
+    ranked = ranking(history.trials.values(), sweep.metric, sweep.mode)
+    if sweep.data is None or not ranked:
+        return
+    winner = chosen(history, sweep)
+    configs = {BASELINE: baseline_config(sweep), winner: _config_of(history, sweep, winner)}
+    if configs[BASELINE] == configs[winner]:
+        configs = {BASELINE: configs[BASELINE]}  # the search has found nothing better than the defaults
+    load = importlib.import_module("trainables.data").load
+    whole: Data = load(sweep.data.model_dump(), sweep.seed, whole=True)
+
+    def listed(history: History) -> Suggestion | None:
+        begun = {record.proposal for record in _of(history, "final")}
+        for index, config in configs.items():
+            if index not in begun and config:
+                until = last_epoch(history, sweep, index)
+                why = f"trained on training and validation samples for {until} epochs"
+                return Suggestion(config, "final", why, index, 0, seed_of(sweep, 0), until=until)
+        return None
+
+    yield _step(drive, Stage("final", after=-1, listed=listed), {None: whole})
+    if not _noted(history, "test_scores"):
+        _open_test(drive, history, whole)
+
+
+def _open_test(drive: Drive, history: History, whole: Data) -> None:
+    """Open the test split, score winner and baseline in this one opening, and write final/."""
+    sweep = drive.plan.sweep
+    trained = [record for record in _of(history, "final") if record.status in RANKED and record.checkpoints]
+    if not is_builtin(sweep.trainable) or not trained:
+        why = "of its final models none was trained" if is_builtin(sweep.trainable) else "it is no built-in trainable"
+        drive.note(history, {"warning": f"The test split stays sealed: {why}, so there is nothing to score."})
+        return
+    assert sweep.data is not None
+    options = sweep.data.model_dump()
+    # First the note: an opening that nobody heard of would be one too many.
+    drive.note(history, {"test_opened": 1 + len(_noted(history, "test_opened"))})
+    test = importlib.import_module("trainables.data").load_test(options, sweep.seed, whole.preprocess)
+    training = importlib.import_module("trainables.training")
+    build = importlib.import_module(f"trainables.{sweep.trainable}").build
+    data, scores, predictions = dataclasses.replace(whole, val=test), {}, {}
+    for record in trained:
+        kept = checkpoints.load(checkpoints.verify(drive.folder, record.checkpoints[-1]))
+        config = training.complete(sweep.trainable, record.config)
+        measured, values = training.score(build, config, data, kept.state, record.seed)
+        scores[str(record.proposal)] = {name.replace("val_", "test_"): value for name, value in measured.items()}
+        predictions[str(record.proposal)] = values
+    winner = next((record for record in trained if record.proposal != BASELINE), trained[0])
+    drive.note(history, {"test_scores": {"winner": winner.proposal, "samples": len(test), "scores": scores}})
+    _write_final(drive, winner, scores, whole.preprocess)
+
+
+def _write_final(drive: Drive, winner: TrialRecord, scores: Mapping[str, Any], preprocess: Mapping[str, Any]) -> None:
+    """Write final/: config.toml, metrics.json, model.pt, preprocess.json of the retrained winner."""
+    folder = drive.folder / "final"
+    kept = checkpoints.load(checkpoints.verify(drive.folder, winner.checkpoints[-1]))
+    write_text(folder / "config.toml", table(winner.config))
+    write_text(folder / "preprocess.json", to_json(dict(preprocess)) + "\n")
+    metrics = {
+        "trial": winner.trial,
+        "epochs": max(winner.epochs),
+        "test": scores[str(winner.proposal)],
+        "baseline": scores.get(str(BASELINE)),
+    }
+    write_text(folder / "metrics.json", to_json(metrics) + "\n")
+    checkpoints.write_tensors(folder / "model.pt", kept.state.get("model", kept.state))
+
+
+def chosen(history: History, sweep: Sweep) -> int:
+    """Return the winner's number: the best mean of those that the cross-validation leaves, of equals the search's best.
+
+    Without a cross-validation it is the best of search and refine.
+    """
+    noted = _noted(history, "cross_validate")
+    best = ranking(history.trials.values(), sweep.metric, sweep.mode)[0].trial.proposal
+    if not noted or sweep.data is None:
+        return best
+    race = race_of(sweep, [int(number) for number in noted[0]["configs"]], sweep.data.folds or FOLDS, history)
+    means = {name: mean for name, mean in race.last.means.items() if name in race.alive} if race.last else {}
+    if not means:
+        return best
+    sign = 1 if sweep.mode == "max" else -1
+    return int(max(means, key=lambda name: sign * means[name]))
+
+
+def last_epoch(history: History, sweep: Sweep, index: int) -> int:
+    """Return the epoch at which the final training of a config ends: the median best epoch over its folds.
+
+    Without folds it is that of its trials in search and refine, or of the baseline.
+    """
+    for stages in (("cross_validate",), ("search", "refine"), ("baseline",)):
+        records = [record for stage in stages for record in _of(history, stage) if record.proposal == index]
+        epochs = [record.best_epoch(sweep.metric, sweep.mode) for record in records]
+        known = [epoch for epoch in epochs if epoch is not None]
+        if known:
+            return round(statistics.median(known))
+    return sweep.max_epochs
+
+
+def _config_of(history: History, sweep: Sweep, index: int) -> dict[str, Any]:
+    if index == BASELINE:
+        return baseline_config(sweep)
+    return next(
+        record.config
+        for record in history.trials.values()
+        if record.proposal == index and record.stage in ("search", "refine")
+    )
