@@ -93,7 +93,7 @@ def append_raw(path, kind, trial, body_text, parent=None, attempt=0, epoch=0):
     connection = sqlite3.connect(path)
     seq = connection.execute("SELECT max(seq) + 1 FROM events").fetchone()[0]
     key = (seq, kind, trial, attempt, epoch)
-    checksum = journal._checksum(*key, 1.0, body_text)
+    checksum = journal._checksum(*key, 1.0, body_text.encode())
     connection.execute(
         "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, parent, 1.0, body_text, checksum)
     )

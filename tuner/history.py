@@ -140,9 +140,9 @@ class History:
 
 def fold(events: Iterable[Event]) -> History:
     """Return the history that these events, in the journal's order, make."""
-    history = History()
+    history, add = History(), History.add
     for event in events:
-        history.add(event)
+        add(history, event)
     return history
 
 

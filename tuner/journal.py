@@ -72,6 +72,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 _MIGRATIONS: dict[int, str] = {}
 
 _WRAPPED = '{"float":'
+_BATCH = 500
 
 
 def encode(body: Mapping[str, Any]) -> str:
@@ -114,9 +115,9 @@ def _unwrap(value: dict[str, Any]) -> Any:
     return {"float": wrapped[0]} if isinstance(wrapped, list) else float(wrapped)
 
 
-def _checksum(seq: int, kind: str, trial: str, attempt: int, epoch: int, at: float, body: str) -> int:
-    # CRC-32: it is damage that must be found, not malice, and a large journal has a quarter of a million rows.
-    return zlib.crc32(f"{seq}|{kind}|{trial}|{attempt}|{epoch}|{at!r}|{body}".encode())
+def _checksum(seq: int, kind: str, trial: str, attempt: int, epoch: int, at: float, body: bytes) -> int:
+    # CRC-32: it is damage that must be found, not malice.
+    return zlib.crc32(body, zlib.crc32(f"{seq}|{kind}|{trial}|{attempt}|{epoch}|{at!r}|".encode()))
 
 
 class Journal:
@@ -185,7 +186,7 @@ class Journal:
         key = (seq, event.kind, event.trial, event.attempt, event.epoch)
         self._connection.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*key, parent, at, body, _checksum(*key, at, body)),
+            (*key, parent, at, body, _checksum(*key, at, body.encode())),
         )
         return Event(event.kind, event.trial, event.attempt, event.epoch, event.body, at, seq)
 
@@ -207,6 +208,11 @@ class Journal:
         """Return every committed event in the global order."""
         with _told(self.path), _uncollected():
             return list(_rows(self._connection, self.path))
+
+    def history(self) -> History:
+        """Return every committed event, folded; in less time than to fold what events() returns."""
+        with _told(self.path), _uncollected():
+            return fold(_rows(self._connection, self.path))
 
     def close(self) -> None:
         """Fold the write-ahead log back into the file and close it; not where another driver has taken over."""
@@ -340,12 +346,31 @@ def _last_seq(connection: sqlite3.Connection) -> int:
 
 
 def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
-    rows = connection.execute("SELECT seq, kind, trial, attempt, epoch, at, body, checksum FROM events ORDER BY seq")
-    for place, (seq, kind, trial, attempt, epoch, at, body, checksum) in enumerate(rows, start=1):
-        if seq != place or checksum != _checksum(seq, kind, trial, attempt, epoch, at, body):
-            what = "is missing" if seq != place else "does not match its checksum"
+    # In batches, and bodies as bytes: a large journal has a quarter of a million rows, and each microsecond counts.
+    cursor = connection.execute(
+        "SELECT seq, kind, trial, attempt, epoch, at, CAST(body AS BLOB), checksum FROM events ORDER BY seq"
+    )
+    place = 0
+    while rows := cursor.fetchmany(_BATCH):
+        whole = rows
+        for number, (seq, kind, trial, attempt, epoch, at, body, checksum) in enumerate(rows):
+            place += 1
+            if seq != place or checksum != _checksum(seq, kind, trial, attempt, epoch, at, body):
+                whole = rows[:number]  # those before it are still good
+                break
+        for (seq, kind, trial, attempt, epoch, at, _, _), body in zip(whole, _decode_all(whole), strict=True):
+            yield tuple.__new__(Event, (kind, trial, attempt, epoch, body, at, seq))
+        if whole is not rows:
+            what = "is missing" if rows[len(whole)][0] != place else "does not match its checksum"
             raise RunError(f"{path}: row {place} {what}, so the journal is damaged. Run `tuner doctor`.")
-        yield Event(kind, trial, attempt, epoch, decode(body), at, seq)
+
+
+def _decode_all(rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    text = b"[" + b",".join([row[6] for row in rows]) + b"]"
+    if _WRAPPED.encode() not in text:
+        with contextlib.suppress(ValueError):  # half a surrogate pair
+            return from_json(text)  # type: ignore[no-any-return]
+    return [decode(row[6].decode()) for row in rows]
 
 
 @contextlib.contextmanager

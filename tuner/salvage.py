@@ -119,7 +119,7 @@ def _event(values: tuple[Any, ...]) -> Event | None:
     try:
         if not all(isinstance(value, kind) for value, kind in zip(values, _TYPES, strict=True)):
             return None
-        if checksum != journal._checksum(seq, kind, trial, attempt, epoch, at, body):
+        if checksum != journal._checksum(seq, kind, trial, attempt, epoch, at, body.encode()):
             return None
         return Event(kind, trial, attempt, epoch, journal.decode(body), at, seq)
     except _READING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from array import array
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,13 @@ import numpy as np
 def capture() -> dict[str, Any]:
     """Return the state of every global generator that is loaded, as torch.load(weights_only=True) takes it."""
     kind, key, position, has_gauss, gauss = np.random.get_state()
+    version, words, python_gauss = random.getstate()
     state: dict[str, Any] = {
-        "python": random.getstate(),
+        "python": (
+            version,
+            array("L", words).tobytes(),
+            python_gauss,
+        ),  # as 625 numbers it would take ten times as long
         "numpy": (str(kind), np.asarray(key).tobytes(), int(position), int(has_gauss), float(gauss)),
     }
     if torch := sys.modules.get("torch"):
@@ -25,7 +31,8 @@ def capture() -> dict[str, Any]:
 
 def restore(state: dict[str, Any]) -> None:
     """Put every global generator where it was; one whose library is not loaded here is left."""
-    random.setstate(state["python"])
+    version, words, python_gauss = state["python"]
+    random.setstate((version, tuple(array("L", words)), python_gauss))
     kind, key, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, np.frombuffer(key, dtype=np.uint32), position, has_gauss, gauss))
     torch = sys.modules.get("torch")

@@ -183,8 +183,7 @@ class _Guard:
     def _leave(self, ended: int) -> int:
         """Clear up after the child, say what it could not say itself, and return the exit status."""
         by_itself = self.status is not None and not self.killed
-        if self.first is not None or not by_itself:
-            kill_family(self.mark)
+        kill_family(self.mark)  # also after a good end: workers of a Ray that died in between may be left
         if not by_itself:
             _remove_scratch()
         if self.first is not None:
