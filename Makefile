@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test check format lock chaos neighbours coverage races planted
+.PHONY: setup sweep test check format lock chaos neighbours coverage races planted report
 
 setup: .venv/ready
 
@@ -42,6 +42,10 @@ races: setup
 # Whether importance and refinement find what was planted in 100 sweeps; 2 minutes.
 planted: setup
 	$(BIN)/python benchmarks/planted.py
+
+# How long a report of 1,000 trials takes, and how large its page is; 2 minutes.
+report: setup
+	$(BIN)/python benchmarks/report.py
 
 check: setup
 	$(BIN)/ruff format --check .

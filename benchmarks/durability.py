@@ -2,11 +2,12 @@
 
     python benchmarks/durability.py [ROUNDS]
 
-Each round measures an epoch's end of one trial of 200 epochs, one after another, as a trainable sees it. Without a state:
-trial.report with nothing behind it; with the driver, but nothing kept; with the journal (every row flushed to the disk).
-With a state of the default cnn's size: torch.save to a file and a report with nothing behind it, as a script without this
-project has it; and the durable way, checkpoint and journal. Then a journal of 10,000 trials x 20 epochs is opened: read as
-every reading command does, and opened for writing and read, as a resume does. Writes benchmarks/results/durability.json.
+Each round measures an epoch's end of one trial of 200 epochs, one after another, as a trainable sees it. Without a
+state: trial.report with nothing behind it; with the driver, but nothing kept; with the journal (every row flushed
+to the disk). With a state of the default cnn's size: torch.save to a file and a report with nothing behind it, as a
+script without this project has it; and the durable way, checkpoint and journal. Then a journal of 10,000 trials x
+20 epochs is opened: read as every reading command does, and opened for writing and read, as a resume does. Writes
+benchmarks/results/durability.json.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from tuner.spec.text import table
 from tuner.stopping import make_rules
 from tuner.strategies import Observation, make_strategy
 from tuner.strict_json import to_json
-from tuner.trainable import Data
+from tuner.trainable import Data, Split
 
 if TYPE_CHECKING:
     from tuner.analysis import comparison
@@ -325,11 +325,21 @@ def _open_test(drive: Drive, history: History, whole: Data) -> None:
         scores[str(record.proposal)] = {name.replace("val_", "test_"): value for name, value in measured.items()}
         predictions[str(record.proposal)] = values
     winner = next((record for record in trained if record.proposal != BASELINE), trained[0])
-    drive.note(history, {"test_scores": {"winner": winner.proposal, "samples": len(test), "scores": scores}})
-    _write_final(drive, winner, scores, whole.preprocess)
+    told = {"winner": winner.proposal, "samples": len(test), "scores": scores}
+    if winner.proposal != BASELINE and str(BASELINE) in predictions:
+        told["difference"] = _difference(predictions[str(BASELINE)], predictions[str(winner.proposal)], test, sweep)
+    drive.note(history, {"test_scores": told})
+    _write_final(drive, winner, told, whole.preprocess)
 
 
-def _write_final(drive: Drive, winner: TrialRecord, scores: Mapping[str, Any], preprocess: Mapping[str, Any]) -> None:
+def _difference(baseline: Any, winner: Any, test: Split, sweep: Sweep) -> dict[str, Any]:
+    """Return by how much the winner is ahead of the baseline on the test split, with a paired interval."""
+    from tuner.analysis.paired import paired_difference
+
+    return dataclasses.asdict(paired_difference(baseline, winner, test.y, sweep.metric, seed=sweep.seed))
+
+
+def _write_final(drive: Drive, winner: TrialRecord, told: Mapping[str, Any], preprocess: Mapping[str, Any]) -> None:
     """Write final/: config.toml, metrics.json, model.pt, preprocess.json of the retrained winner."""
     folder = drive.folder / "final"
     kept = checkpoints.load(checkpoints.verify(drive.folder, winner.checkpoints[-1]))
@@ -338,8 +348,10 @@ def _write_final(drive: Drive, winner: TrialRecord, scores: Mapping[str, Any], p
     metrics = {
         "trial": winner.trial,
         "epochs": max(winner.epochs),
-        "test": scores[str(winner.proposal)],
-        "baseline": scores.get(str(BASELINE)),
+        "n_test": told["samples"],
+        "test": told["scores"][str(winner.proposal)],
+        "baseline": told["scores"].get(str(BASELINE)),
+        "difference": told.get("difference"),
     }
     write_text(folder / "metrics.json", to_json(metrics) + "\n")
     checkpoints.write_tensors(folder / "model.pt", kept.state.get("model", kept.state))

@@ -2,6 +2,7 @@
 
     info(options)              what a model needs to know, before anything is decoded
     load(options, seed)        Data: train and val. With fold=i, folds=k: that fold. With whole=True: both in train
+    val_labels(options, seed)  the labels of load's val, without decoding an image
     load_test(options, seed)   the sealed split; only a study's last stage calls it, and never within a trial
 
 `options` is the [data] table as a plain dict. The splits depend on (options, seed) alone.
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.data import bundled, splits, torchvision_sets
 from trainables.data.options import Options, parse
@@ -26,7 +28,7 @@ from tuner.trainable import Data, DataInfo, Split
 if TYPE_CHECKING:
     from trainables.data.tables import TableSet
 
-__all__ = ["NAMES", "info", "load", "load_test"]
+__all__ = ["NAMES", "info", "load", "load_test", "val_labels"]
 
 BUNDLED = ("digits", "breast_cancer", "wine", "diabetes")
 DOWNLOADS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -84,6 +86,28 @@ def load(
     if whole:
         rows = Rows(np.concatenate([rows.train, rows.val]), rows.val[:0], rows.test)
     return source.data(rows, check=fold is None)
+
+
+def val_labels(options: Mapping[str, Any], seed: int, fold: int | None = None) -> NDArray[Any]:
+    """Return the labels of the validation split that `load` gives: class indices (N,), or values (N,).
+
+    No image is decoded, so one that `load` would skip as unreadable is counted here.
+
+    Args:
+        options: The [data] table, as given to `load`.
+        seed: The seed given to `load`.
+        fold: As in `load`.
+
+    Raises:
+        DataError: As `load`.
+    """
+    parsed = parse(options, NAMES)
+    source = _open(parsed)
+    rows = splits.split(source.pool, parsed, seed, fold)
+    if isinstance(source, ImageSet):
+        return source.pool.strata[rows.val]
+    val = source.data(rows, check=False).val
+    return np.empty(0) if val is None else val.y
 
 
 def load_test(options: Mapping[str, Any], seed: int, preprocess: Mapping[str, Any] | None = None) -> Split:

@@ -8,7 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from tuner.cli import best, doctor, export, list_, ls, plan, predict, resume, run, show, study, try_, whatif
+from tuner.cli import (
+    best,
+    compare,
+    doctor,
+    export,
+    list_,
+    ls,
+    plan,
+    predict,
+    report,
+    resume,
+    run,
+    show,
+    study,
+    try_,
+    whatif,
+)
 from tuner.cli.arguments import spread_sets
 from tuner.errors import TunerError, nearest
 
@@ -25,6 +41,8 @@ _COMMANDS: tuple[tuple[str, Any, str, str], ...] = (
     ("export", export.export, _READ, export.EXAMPLE),
     ("predict", predict.predict, _READ, predict.EXAMPLE),
     ("whatif", whatif.whatif, _READ, whatif.EXAMPLE),
+    ("report", report.report, _READ, report.EXAMPLE),
+    ("compare", compare.compare, _READ, compare.EXAMPLE),
     ("doctor", doctor.doctor, _READ, doctor.EXAMPLE),
 )
 

@@ -1,0 +1,354 @@
+"""The report as a whole: its parts, its files, and what it says of runs that lack something."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import Made, failed, make_run
+from PIL import Image
+
+from tuner.errors import RunError
+from tuner.history import Event
+from tuner.journal import FILE_NAME, Journal
+from tuner.report import findings, write_report
+from tuner.report.findings import Missing, attempt
+from tuner.results import load
+
+PARTS = ["answer", "certainty", "matters", "next", "search", "trials", "failures", "reproduce"]
+SPACE = {"lr": {"loguniform": [1e-4, 1.0]}, "kind": {"choice": ["a", "b"]}}
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags in order, its text, its images."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open = [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "source", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def trials(count=12):
+    return [
+        Made(
+            {"lr": 10 ** -(n % 4), "kind": "ab"[n % 2]}, [0.5, 0.6 + n / 100, 0.55], "stopped" if n % 3 else "completed"
+        )
+        for n in range(count)
+    ]
+
+
+def report(tmp_path, made, **keywords):
+    """Return (page, Markdown, folder) of a run of these trials."""
+    folder = make_run(tmp_path / "runs/one", made, **{"space": SPACE, **keywords})
+    return written(folder)
+
+
+def written(folder):
+    out = write_report(load(folder)).path
+    return Page(out.read_text(encoding="utf-8")), out.with_suffix(".md").read_text(encoding="utf-8"), folder
+
+
+def test_the_parts_come_from_the_answer_to_how_to_reproduce_it(tmp_path):
+    page, markdown, folder = report(tmp_path, [*trials(), failed({"lr": 1.0, "kind": "a"})])
+    assert [attrs["id"] for attrs in page.all("section")] == PARTS
+    assert page.open == []
+    assert len(re.findall(r"^## ", markdown, re.MULTILINE)) == len(PARTS)
+    # The best trial is the one with the highest value of all.
+    assert "0.7100" in page.text and "t0012" in page.text and "t0012" in markdown
+    figures = {path.stem for path in (folder / "figures").iterdir()}
+    assert {"best_so_far", "learning_curves", "importance", "slices", "parallel", "time_and_epochs"} <= figures
+    # Markdown links the figures, the page holds them.
+    assert set(re.findall(r"\(figures/(\w+)\.png\)", markdown)) == figures
+    assert len(page.all("img")) == len(figures)
+
+
+def test_one_file_holds_all_of_the_page(tmp_path):
+    page, _, folder = report(tmp_path, trials())
+    assert all(attrs["src"].startswith("data:image/png;base64,") for attrs in page.all("img"))
+    assert all(attrs["alt"] for attrs in page.all("img"))
+    assert [attrs["media"] for attrs in page.all("source")] == ["screen and (prefers-color-scheme: dark)"] * len(
+        page.all("img")
+    )
+    assert not page.all("link") and not any("src" in attrs for attrs in page.all("script"))
+    text = (folder / "report.html").read_text()
+    assert "http://" not in text and "https://" not in text
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+    assert "@media print" in text and "max-width: 40rem" in text
+
+
+def test_tables_are_the_frames(tmp_path):
+    _, _, folder = report(tmp_path, trials())
+    results = load(folder)
+    back = pd.read_csv(folder / "tables/trials.csv")
+    assert list(back.columns) == list(results.trials.columns) and len(back) == 12
+    assert len(pd.read_csv(folder / "tables/epochs.csv")) == 36
+    assert pd.read_csv(folder / "tables/importance.csv")["parameter"].isin(["lr", "kind"]).all()
+
+
+def test_trials_can_be_sorted(tmp_path):
+    page, _, _ = report(tmp_path, trials())
+    assert [attrs["type"] for attrs in page.all("button")] == ["button"] * 8
+    # Numbers are sorted as numbers, whatever they look like.
+    assert {"1.0", "0.1", "0.01", "0.001"} <= {attrs.get("data-key") for attrs in page.all("td")}
+
+
+def test_failures_are_told_by_cause(tmp_path):
+    made = [*trials(), failed({"lr": 1.0}, error="ValueError: too high"), failed({"lr": 1.0}, "config.shape", "x"),
+            failed({"lr": 0.5}, error="other")]  # fmt: skip
+    page, _, folder = report(tmp_path, made)
+    rows = pd.read_csv(folder / "tables/failures.csv")
+    assert rows[["cause", "trials"]].values.tolist() == [["config.raised", 2], ["config.shape", 1]]
+    assert "ValueError: too high" in page.text
+
+
+def test_a_running_sweep_says_so(tmp_path):
+    import fcntl
+
+    made = [*trials(3), Made({"lr": 0.1, "kind": "a"}, [0.5], "running"), Made({"lr": 0.2, "kind": "b"}, [], "pending")]
+    folder = make_run(tmp_path / "runs/one", made, finished=None, space=SPACE)
+    with (folder / "driver.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        page, _, _ = written(folder)
+    assert "This sweep is still running: 3 of 5 trials begun so far are over" in page.text
+
+
+def test_an_interrupted_and_a_half_failed_sweep_say_so(tmp_path):
+    made = [*trials(3), *[failed({"lr": 0.1, "kind": "a"})] * 4]
+    page, markdown, _ = report(tmp_path, made, finished=None)
+    assert "This sweep was interrupted" in page.text and "4 of 7 trials that are over failed" in page.text
+    assert "> **This sweep was interrupted" in markdown
+
+
+ODD = {
+    "no trial": ([], "There is no best config"),
+    "no completed trial": ([failed({"lr": 0.1})] * 3, "There is no best config"),
+    "one trial": ([Made({"lr": 0.1, "kind": "a"}, [0.5])], "No parameter differs between the trials"),
+    "one epoch": ([Made({"lr": n / 10, "kind": "a"}, [0.5]) for n in range(1, 9)], "val_accuracy"),
+    "no metric": ([Made({"lr": n / 10, "kind": "a"}, [None, None]) for n in range(1, 4)], "There is no best config"),
+    "metric missing in some": ([*trials(9), *[Made({"lr": 0.1, "kind": "a"}, [None])] * 3], "The answer"),
+    "nan": ([*trials(9), Made({"lr": 0.1, "kind": "a"}, [math.nan, math.inf, -math.inf])], "The answer"),
+    "constant": ([Made({"lr": 0.1, "kind": "a"}, [0.5, 0.6]) for _ in range(12)], "No parameter differs"),
+    "same score": ([Made({"lr": n / 20, "kind": "a"}, [0.5] * 3) for n in range(1, 13)], "The answer"),
+    "pending": ([Made({"lr": 0.1, "kind": "a"}, [], "pending")], "There is no best config"),
+    "odd values": ([Made({"lr": v, "kind": [v]}, [0.5, 0.6]) for v in (None, "x", [1], True, 1e300)], "The answer"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_run_has_a_report_all_the_same(tmp_path, name):
+    made, said = ODD[name]
+    page, markdown, _ = report(tmp_path, made)
+    assert [attrs["id"] for attrs in page.all("section")] == PARTS
+    assert said in page.text
+    assert "could not be computed" not in page.text + markdown
+    assert not re.search(r"\bnan\b|Traceback", page.text)
+
+
+def test_a_sweep_without_a_space_or_data(tmp_path):
+    page, _, _ = report(tmp_path, trials(), space={})
+    assert "Importance is not shown: the sweep has no [space]" in page.text
+    assert "not corrected: this sweep keeps no predictions" in page.text
+
+
+# -- predictions -------------------------------------------------------------------------------------------------------
+
+
+def with_predictions(folder, data, arrays):
+    """Give a run a [data] table, and its trials' predictions."""
+    path = folder / FILE_NAME
+    events = list(Journal(path).events())
+    for left in folder.glob("journal*"):
+        left.unlink()
+    toml = events[0].body["toml"] + f"\n[data]\n{data}\n"
+    journal = Journal(path)
+    journal.append(Event("sweep", body={"toml": toml, "sha256": ""}), *events[1:])
+    journal.close()
+    (folder / "predictions").mkdir()
+    for trial, epochs in arrays.items():
+        np.savez(folder / "predictions" / f"{trial}.npz", **epochs)
+    return folder
+
+
+def probabilities(y, classes, seed=0):
+    rng = np.random.default_rng(seed)
+    told = np.where(rng.random(len(y)) < 0.8, y, rng.integers(0, classes, len(y)))
+    return (np.eye(classes)[told] * 0.7 + 0.3 / classes).astype(np.float32)
+
+
+def test_with_predictions_the_score_is_corrected_and_mistakes_are_shown(tmp_path):
+    from trainables import data
+
+    y = data.val_labels({"name": "wine"}, 0)
+    arrays = {f"t{n:04d}": {str(e): probabilities(y, 3, 10 * n + e) for e in (1, 2, 3)} for n in range(1, 5)}
+    made = [
+        Made({"lr": 0.1**n, "kind": "a"}, [float((array.argmax(axis=1) == y).mean()) for array in epochs.values()])
+        for n, epochs in enumerate(arrays.values())
+    ]
+    folder = make_run(tmp_path / "runs/one", made, space=SPACE)
+    page, _, _ = written(with_predictions(folder, 'name = "wine"', arrays))
+    assert (
+        "Corrected by a bootstrap of the whole selection over 12 trained models and 36 validation samples" in page.text
+    )
+    assert {path.stem for path in (folder / "figures").iterdir()} >= {"confusion_matrix", "roc", "precision_recall"}
+
+
+def test_values_have_residuals(tmp_path):
+    from trainables import data
+
+    y = data.val_labels({"name": "diabetes"}, 0)
+    made = [Made({"lr": 0.1, "kind": "a"}, [60.0, 55.0]), Made({"lr": 0.2, "kind": "b"}, [70.0, 65.0])]
+    folder = make_run(tmp_path / "runs/one", made, space=SPACE, metric="val_rmse", mode="min")
+    arrays = {f"t000{n}": {"1": y + 60, "2": y + 50 * n} for n in (1, 2)}
+    page, _, _ = written(with_predictions(folder, 'name = "diabetes"', arrays))
+    assert (folder / "figures/residuals.png").is_file()
+    assert "lower is better" in page.text
+
+
+@pytest.mark.parametrize("array", [np.zeros((7, 3)), np.zeros(36), np.full((36, 3), np.nan), np.array(["x"])])
+def test_predictions_that_do_not_fit_are_left_out(tmp_path, array):
+    folder = make_run(tmp_path / "runs/one", trials(4), space=SPACE)
+    arrays = {f"t{n:04d}": {str(e): array for e in (1, 2, 3)} for n in range(1, 5)}
+    page, _, _ = written(with_predictions(folder, 'name = "wine"', arrays))
+    assert "What the best model gets wrong is not shown" in page.text
+    assert "not corrected" in page.text and "could not be computed" not in page.text
+
+
+def test_data_that_is_not_here_is_said_and_never_fetched(tmp_path):
+    folder = make_run(tmp_path / "runs/one", trials(4), space=SPACE)
+    arrays = {"t0004": {"2": np.zeros((36, 3))}}
+    table = f'name = "mnist"\nroot = "{tmp_path}/nothing"\ndownload = true'
+    page, _, _ = written(with_predictions(folder, table, arrays))
+    assert "the data is not here" in page.text
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_one_class_is_said(tmp_path, monkeypatch):
+    y = np.zeros(36, dtype=int)
+    monkeypatch.setattr(findings, "labels", lambda results: findings.Labels(y, ("a", "b", "c")))
+    folder = make_run(tmp_path / "runs/one", trials(4), space=SPACE)
+    arrays = {f"t{n:04d}": {"2": probabilities(y, 3, n)} for n in range(1, 5)}
+    page, _, _ = written(with_predictions(folder, 'name = "wine"', arrays))
+    assert "has samples of one class only" in page.text
+
+
+# -- hostile runs ------------------------------------------------------------------------------------------------------
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+def test_nothing_of_a_run_becomes_markup(tmp_path):
+    made = [
+        *[Made({"lr": 10 ** -(n % 4), "kind": "ab"[n % 2], EVIL: f"{EVIL}{n % 3}"}, [0.5, 0.6]) for n in range(12)],
+        failed({"lr": 0.1, EVIL: EVIL}, cause=f"config.{EVIL}", error=f"{EVIL} `{EVIL}` | a | b"),
+    ]
+    space = {**SPACE, EVIL: {"choice": [f"{EVIL}{n}" for n in range(3)]}}
+    folder = make_run(tmp_path / f"runs/{EVIL.replace('/', '')}", made, space=space, metric=EVIL)
+    (folder / "best").mkdir()
+    (folder / "best" / EVIL.replace("/", "")).write_text("")
+    (folder / "provenance.json").write_text('{"command": ["' + EVIL.replace('"', '\\"') + '"]}')
+    page, markdown, _ = written(folder)
+    # One script, the page's own; its policy names it by its hash.
+    assert len(page.all("script")) == 1
+    assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert EVIL in page.text
+    outside_code = re.sub(r"^(`{3,}).*?^\1$", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    assert "<script" not in outside_code and "<img" not in outside_code
+    names = {path.name for sub in ("figures", "tables") for path in (folder / sub).iterdir()}
+    assert all(re.fullmatch(r"\w+\.(png|csv)", name) for name in names)
+
+
+def test_the_policy_lets_the_pages_own_script_run(tmp_path):
+    import base64
+    import hashlib
+
+    page, _, folder = report(tmp_path, trials())
+    (policy,) = [attrs["content"] for attrs in page.all("meta") if "http-equiv" in attrs]
+    script = re.search(r"<script>(.*)</script>", (folder / "report.html").read_text(), re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
+
+
+@pytest.mark.parametrize("name", ["figures", "tables"])
+def test_a_link_in_the_run_folder_is_not_followed(tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder = make_run(tmp_path / "runs/one", trials(3), space=SPACE)
+    (folder / name).symlink_to(outside)
+    with pytest.raises(RunError, match="must be a folder, but it is a symbolic link"):
+        write_report(load(folder))
+    assert list(outside.iterdir()) == []
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_report_replaces_the_first_and_leaves_other_files(tmp_path):
+    _, _, folder = report(tmp_path, trials(3))
+    (folder / "figures/mine.png").write_text("mine")
+    before = (folder / "report.html").read_bytes()
+    (folder / "report.html").write_text("old")
+    written(folder)
+    assert (folder / "report.html").read_bytes() == before  # the same run gives the same page, byte for byte
+    assert (folder / "figures/mine.png").read_text() == "mine"
+    assert not list(folder.glob(".report-*"))
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    folder = make_run(tmp_path / "runs/one", trials(3), space=SPACE)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"the report cannot be written here: .* Choose another folder with --out"):
+        write_report(load(folder), tmp_path / "file")
+
+
+def test_dark_figures_have_the_pixels_of_light_ones(tmp_path):
+    from tuner.report.images import darkened
+
+    light = np.array([[255, 255, 255], [0x1F, 0x23, 0x28], [0, 0x72, 0xB2]], dtype=float)
+    assert darkened(light).tolist() == [[0x0D, 0x11, 0x17], [0xE6, 0xED, 0xF3], [0x58, 0xB2, 0xF0]]
+    _, _, folder = report(tmp_path, trials())
+    with Image.open(folder / "figures/slices.png") as image:
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_what_cannot_be_computed_is_a_sentence():
+    """A mistake of ours costs a person one part, not the report."""
+    found = attempt("the tide", lambda: Missing(str(1 / 0)))
+    assert found == Missing("the tide could not be computed (ZeroDivisionError: division by zero)")
+    assert dataclasses.is_dataclass(found)
+
+
+def test_a_report_imports_neither_torch_nor_ray(tmp_path):
+    make_run(tmp_path / "runs/one", trials(4), space=SPACE)
+    program = (
+        "import sys; from tuner.cli.main import run_command; assert run_command(['report', 'one']) == 0; "
+        "loaded = {'torch', 'torchvision', 'ray', 'hyperopt', 'matplotlib.pyplot'} & set(sys.modules); "
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *told = done.stdout.splitlines()
+    assert first == "runs/one/report.html" and len(told) == 3
+    assert told[0].startswith("best: t0004, lr=0.001 kind=b")

@@ -1,0 +1,167 @@
+"""The first part of a report: the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuner import words
+from tuner.report.blocks import Block, Code, Fact, Facts, Section, Table, Text, Warn, column
+from tuner.report.findings import Findings, Missing
+from tuner.results import Best
+from tuner.spec.text import table
+
+
+def answer(found: Findings) -> Section:
+    """Return the best config, its scores, and what they stand against."""
+    return Section("answer", "The answer", tuple(_blocks(found)))
+
+
+def _blocks(found: Findings) -> Iterator[Block]:
+    yield from (Warn(text) for text in warnings(found))
+    best = found.best
+    if best is None:
+        yield Text(
+            f"There is no best config: no trial has completed, or was stopped, with a finite {found.results.metric}."
+        )
+        return
+    yield Facts(tuple(_facts(found, best)))
+    yield _config(found, best)
+    yield Text("The same as TOML, exact, to paste into [defaults] or into search.points:")
+    yield Code(table(best.config).rstrip("\n"))
+    folder = found.results.folder / ("final" if (found.results.folder / "final").is_dir() else "best")
+    if folder.is_dir():
+        files = words.names(sorted(path.name for path in folder.iterdir()))
+        yield Text(f"Its model and its files are in {folder.name}/ of the run folder: {files}.")
+
+
+def warnings(found: Findings) -> Iterator[str]:
+    """Yield what makes all that follows provisional."""
+    results = found.results
+    counts, total = results.counts(), len(results.records())
+    over = sum(counts.get(state, 0) for state in ("completed", "stopped", "failed"))
+    states = words.states(counts)
+    if results.status == "running":
+        yield f"This sweep is still running: {over} of {words.count(total, 'trial')} begun so far are over ({states})."
+    elif results.status == "interrupted":
+        yield f"This sweep was interrupted ({states or 'no trial yet'}). Go on with it: tuner resume RUN."
+    elif results.status == "failed":
+        yield f"This sweep failed: no trial completed ({states or 'no trial'})."
+    failed = counts.get("failed", 0)
+    if failed and 2 * failed >= max(1, over) and results.status != "failed":
+        yield f"{failed} of {words.count(over, 'trial')} that are over failed; see the failures by cause."
+    if found.openings > 1:
+        yield (
+            f"The test split was opened {found.openings} times, so its score is no longer that of data never seen: "
+            "each look lets a person choose by it."
+        )
+
+
+def _facts(found: Findings, best: Best) -> Iterator[Fact]:
+    results = found.results
+    mean = f"mean of {words.count(best.repeats, 'repeat')}, " if best.repeats > 1 else ""
+    note = f"{best.trial}, {mean}epoch {best.epoch} of at most {results.max_epochs}; {words.best_of(best.of)}"
+    test, corrected = _test(found), found.corrected
+    if isinstance(corrected, Missing):
+        yield Fact("corrected score", "-", f"not corrected: {corrected.why}")
+    else:
+        between = f"95 % interval {words.number(corrected.low)} to {words.number(corrected.high)}"
+        yield Fact(f"{results.metric}, corrected", words.number(corrected.score), between, isinstance(test, Missing))
+    if isinstance(test, Missing):
+        yield Fact("test score", "-", test.why)
+    else:
+        yield Fact(f"test {results.metric.removeprefix('val_')}", words.number(test[0]), test[1], main=True)
+    unsure = isinstance(test, Missing) and isinstance(corrected, Missing)
+    yield Fact(f"{results.metric}, as searched", words.number(best.value), note, main=unsure)
+    yield _against(found, best)
+
+
+def lines(found: Findings) -> tuple[str, ...]:
+    """Return the three lines that matter: the config, what it is worth, and what that stands against."""
+    best = found.best
+    if best is None:
+        return tuple(block.text for block in _blocks(found) if isinstance(block, Text | Warn))[:3]
+    facts = list(_facts(found, best))
+    facts.sort(key=lambda fact: not fact.main)
+    worth = [f"{fact.label}: {fact.value}" + (f" ({fact.note})" if fact.note else "") for fact in facts]
+    searched = {name: value for name, value in best.config.items() if name in found.varied} or best.config
+    return f"best: {best.trial}, {words.config_line(searched)}", worth[0], worth[-1]
+
+
+def _against(found: Findings, best: Best) -> Fact:
+    """Return how the best config stands to the baseline, on validation."""
+    base = found.baseline
+    if base is None:
+        return Fact("against the baseline", "-", "no baseline was run (a study runs [defaults] first)")
+    better = best.value - base.value if found.results.mode == "max" else base.value - best.value
+    value, who = words.number(base.value), f"{base.trial.trial}, {words.count(base.repeats, 'trial')}"
+    if base.trial.config == best.config:
+        return Fact("against the baseline", words.number(0.0), f"the baseline is the best config ({who})")
+    how = "better" if better > 0 else "worse"
+    return Fact("against the baseline", words.number(abs(better)), f"{how} than its {value} on validation ({who})")
+
+
+def _test(found: Findings) -> tuple[float, str] | Missing:
+    """Return the winner's score on the test split and what it stands against."""
+    final = found.final
+    if isinstance(final, Missing):
+        return final
+    metric = found.results.metric
+    winner = final.get("winner") or final.get("test") or final
+    score = _score(winner, metric)
+    if score is None:
+        return Missing(f"final/metrics.json holds no {metric.removeprefix('val_')} on the test split")
+    notes = [f"on {final['n_test']} samples never seen"] if isinstance(final.get("n_test"), int) else []
+    low, high = _interval(final, metric)
+    if low is not None and high is not None:
+        notes.append(f"95 % interval {words.number(low)} to {words.number(high)}")
+    baseline = _score(final.get("baseline"), metric)
+    if baseline is not None:
+        notes.append(f"the baseline has {words.number(baseline)} there{_ahead(final.get('difference'))}")
+    return score, "; ".join(notes) or "measured on the test split"
+
+
+def _ahead(paired: Any) -> str:
+    """Return the paired difference to the baseline with its interval, or nothing."""
+    keys = ("difference", "low", "high", "level")
+    values = [paired.get(key) for key in keys] if isinstance(paired, Mapping) else []
+    if not values or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        return ""
+    difference, low, high, level = values
+    return (
+        f": {words.number(difference)} ahead, {level:.0%} paired interval {words.number(low)} to {words.number(high)}"
+    )
+
+
+def _score(table: Any, metric: str) -> float | None:
+    """Return a metric by its own name, or by that of another split."""
+    if not isinstance(table, Mapping):
+        return None
+    short = metric.removeprefix("val_")
+    for name in (f"test_{short}", short, metric):
+        value = table.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return _score(table["metrics"], metric) if isinstance(table.get("metrics"), Mapping) else None
+
+
+def _interval(final: Mapping[str, Any], metric: str) -> tuple[float | None, float | None]:
+    found = final.get("interval")
+    if isinstance(found, list) and len(found) == 2 and all(isinstance(end, int | float) for end in found):
+        return float(found[0]), float(found[1])
+    return None, None
+
+
+def _config(found: Findings, best: Best) -> Table:
+    """Return the best config beside the baseline's, what was searched first."""
+    names = sorted(best.config, key=lambda name: name not in found.varied)
+    columns = [
+        column("parameter", names),
+        column("best", [best.config[name] for name in names]),
+        column("searched", ["yes" if name in found.varied else "fixed" for name in names]),
+    ]
+    base = found.baseline
+    if base is not None and base.trial.config != best.config:
+        columns.insert(2, column("baseline", [base.trial.config.get(name) for name in names]))
+    return Table("best_config", "The best config", tuple(columns), most=100)
