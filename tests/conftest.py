@@ -18,6 +18,15 @@ def pytest_configure(config):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Run the tests that start Ray first, in one of the processes that share the tests: they take the longest."""
+    for item in items:
+        if item.get_closest_marker("ray") or "ray_local" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def ray_local():
     """A Ray of two cores that this process has already, as a notebook has; tuner.run uses it as it is."""

@@ -329,7 +329,7 @@ def test_a_file_of_another_form_is_damage(tmp_path, inside):
 
 def trial_of(*attempts, name="t0001"):
     """A trial's record whose epochs 1, 2, ... were accepted from these attempts."""
-    rows = {epoch: EpochRecord({}, attempt, 0.0) for epoch, attempt in enumerate(attempts, 1)}
+    rows = {epoch: EpochRecord({"metrics": {}}, attempt, 0.0) for epoch, attempt in enumerate(attempts, 1)}
     return TrialRecord(name, 1, 1, "search", None, 1, {}, 0, "random", "", epochs=rows)
 
 

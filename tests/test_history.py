@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tuner.history import CheckpointRecord, EpochRecord, Event, fold, ranking
+from tuner.history import CheckpointRecord, Event, fold, ranking
 
 
 def suggestion(trial="t0001", number=1, **changes):
@@ -114,7 +114,8 @@ def test_a_trial_from_its_attempt_to_its_end():
         epoch(2, 0.4, at=105.0, elapsed_s=4.0),
         end("completed", elapsed_s=4.5),
     )
-    assert record.epochs == {1: EpochRecord({"loss": 0.5}, 1, 103.0), 2: EpochRecord({"loss": 0.4}, 1, 105.0)}
+    rows = {number: (row.metrics, row.attempt, row.at) for number, row in record.epochs.items()}
+    assert rows == {1: ({"loss": 0.5}, 1, 103.0), 2: ({"loss": 0.4}, 1, 105.0)}
     assert record.checkpoints == [CheckpointRecord(1, 1, "1-1", "0")]
     assert (record.status, record.attempts, record.worker) == ("completed", 1, "host:1")
     # It began when its worker did, not when it was queued for one.

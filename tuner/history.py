@@ -36,11 +36,16 @@ class Event(NamedTuple):
 
 
 class EpochRecord(NamedTuple):
-    """The accepted row of one (trial, epoch)."""
+    """The accepted row of one (trial, epoch): what it holds, which attempt reported it, when it was committed."""
 
-    metrics: Mapping[str, float | None]
+    body: Mapping[str, Any]
     attempt: int
     at: float
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """What was reported: name -> value."""
+        return self.body["metrics"]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,30 @@ class TrialRecord:
     error: str | None = None
     attempts: int = 0
     start_epoch: int = 0
-    worker: str | None = None
     started_at: float | None = None
-    duration_s: float = 0.0
     epochs: dict[int, EpochRecord] = field(default_factory=dict)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
     infrastructure_failures: int = 0
     timeouts: int = 0
     until: int | None = None
-    _duration_before_s: float = 0.0
+    _before_s: float = 0.0
+    _newest: EpochRecord | None = None
+    _ended_after_s: float | None = None
+
+    # Both look into the newest epoch's row only when they are asked: see EpochRecord.
+    @property
+    def worker(self) -> str | None:
+        """Who reported the newest epoch."""
+        return self._newest.body["worker"] if self._newest else None
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds that all attempts trained."""
+        if self._ended_after_s is not None:
+            return self._before_s + self._ended_after_s
+        if self._newest is not None and self._newest.attempt == self.attempts:
+            return self._before_s + float(self._newest.body["elapsed_s"])
+        return self._before_s
 
     def best_epoch(self, metric: str, mode: str) -> int | None:
         """Return the epoch whose metric is best (the earliest of equals), or None without a finite one."""
@@ -116,6 +136,7 @@ class History:
         origin: Where a user's trainable file came from, or None.
         overrides: What resumes changed of the sweep, as "key=value", in order.
         study: Whether it is a study, with further stages than the search.
+        largest_checkpoint: The bytes of the largest checkpoint so far; None without any.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
@@ -127,14 +148,20 @@ class History:
     origin: str | None = None
     overrides: list[str] = field(default_factory=list)
     study: bool = False
+    largest_checkpoint: int | None = None
 
     def add(self, event: Event) -> None:
         """Fold one more event in."""
-        self.last_at = event.at
-        if event.kind in _OF_AN_ATTEMPT and event.attempt < self.trials[event.trial].attempts:
+        kind, trial, attempt, epoch, body, at, _ = event
+        self.last_at = at
+        record = self.trials[trial] if kind in _OF_AN_ATTEMPT else None
+        if record and attempt < record.attempts:
             return  # of a stale attempt
-        handler = _HANDLERS.get(event.kind)
-        if handler:
+        if record and kind == "epoch":  # nine rows of ten, so they go the short way
+            if not record.epochs and record.attempts == 1:
+                record.started_at = at - body["elapsed_s"]
+            record._newest = record.epochs[epoch] = tuple.__new__(EpochRecord, (body, attempt, at))
+        elif handler := _HANDLERS.get(kind):
             handler(self, event)
 
 
@@ -170,25 +197,17 @@ def _suggestion(history: History, event: Event) -> None:
 
 def _attempt(history: History, event: Event) -> None:
     record = history.trials[event.trial]
+    record._before_s, record._ended_after_s = record.duration_s, None
     record.attempts, record.start_epoch = event.attempt, event.body["start_epoch"]
     record.status, record.cause, record.error = "running", None, None
-    record._duration_before_s = record.duration_s
     record.started_at = record.started_at or event.at
     # What came after the state that this attempt starts from is run again, so its rows no longer count.
     record.epochs = {epoch: row for epoch, row in record.epochs.items() if epoch <= record.start_epoch}
     record.checkpoints = [kept for kept in record.checkpoints if kept.epoch <= record.start_epoch]
 
 
-def _epoch(history: History, event: Event) -> None:
-    record = history.trials[event.trial]
-    if not record.epochs and record.attempts == 1:
-        record.started_at = event.at - event.body["elapsed_s"]
-    record.epochs[event.epoch] = EpochRecord(event.body["metrics"], event.attempt, event.at)
-    record.worker = event.body["worker"]
-    record.duration_s = record._duration_before_s + event.body["elapsed_s"]
-
-
 def _checkpoint(history: History, event: Event) -> None:
+    history.largest_checkpoint = max(history.largest_checkpoint or 0, event.body.get("bytes", 0))
     kept = CheckpointRecord(event.epoch, event.attempt, event.body["path"], event.body["sha256"])
     history.trials[event.trial].checkpoints.append(kept)
 
@@ -196,8 +215,7 @@ def _checkpoint(history: History, event: Event) -> None:
 def _end(history: History, event: Event) -> None:
     record, body = history.trials[event.trial], event.body
     record.status, record.cause, record.error = body["status"], body["cause"], body["error"]
-    if body.get("elapsed_s") is not None:
-        record.duration_s = record._duration_before_s + body["elapsed_s"]
+    record._ended_after_s = body.get("elapsed_s")
     if body["status"] == "pending":  # to be tried again
         if body["cause"] == "timeout":
             record.timeouts += 1
@@ -213,7 +231,6 @@ _HANDLERS = {
     "session": _session,
     "suggestion": _suggestion,
     "attempt": _attempt,
-    "epoch": _epoch,
     "checkpoint": _checkpoint,
     "end": _end,
     "note": _note,

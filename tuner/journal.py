@@ -78,7 +78,7 @@ _BATCH = 500
 def encode(body: Mapping[str, Any]) -> str:
     """Return `body` as strict JSON; non-finite floats, which JSON has not, become {"float": "nan"}."""
     try:
-        text = json.dumps(body, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(dict(body), allow_nan=False, separators=(",", ":"))
     except ValueError:
         text = _WRAPPED
     if _WRAPPED not in text:
@@ -350,27 +350,41 @@ def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
     cursor = connection.execute(
         "SELECT seq, kind, trial, attempt, epoch, at, CAST(body AS BLOB), checksum FROM events ORDER BY seq"
     )
-    place = 0
+    place, new = 0, tuple.__new__
     while rows := cursor.fetchmany(_BATCH):
-        whole = rows
-        for number, (seq, kind, trial, attempt, epoch, at, body, checksum) in enumerate(rows):
+        for seq, kind, trial, attempt, epoch, at, body, checksum in rows:
             place += 1
             if seq != place or checksum != _checksum(seq, kind, trial, attempt, epoch, at, body):
-                whole = rows[:number]  # those before it are still good
-                break
-        for (seq, kind, trial, attempt, epoch, at, _, _), body in zip(whole, _decode_all(whole), strict=True):
-            yield tuple.__new__(Event, (kind, trial, attempt, epoch, body, at, seq))
-        if whole is not rows:
-            what = "is missing" if rows[len(whole)][0] != place else "does not match its checksum"
-            raise RunError(f"{path}: row {place} {what}, so the journal is damaged. Run `tuner doctor`.")
+                what = "is missing" if seq != place else "does not match its checksum"
+                raise RunError(f"{path}: row {place} {what}, so the journal is damaged. Run `tuner doctor`.")
+            told = _Unread(body) if kind == "epoch" else decode(body.decode())
+            yield new(Event, (kind, trial, attempt, epoch, told, at, seq))
 
 
-def _decode_all(rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    text = b"[" + b",".join([row[6] for row in rows]) + b"]"
-    if _WRAPPED.encode() not in text:
-        with contextlib.suppress(ValueError):  # half a surrogate pair
-            return from_json(text)  # type: ignore[no-any-return]
-    return [decode(row[6].decode()) for row in rows]
+class _Unread(Mapping[str, Any]):
+    """A row's body that is decoded when it is first looked at: nine rows of ten are epochs, and few are asked for."""
+
+    __slots__ = ("_text", "_value")
+
+    def __init__(self, text: bytes) -> None:
+        self._text: bytes | None = text
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    def _read(self) -> dict[str, Any]:
+        if self._text is not None:
+            self._value, self._text = decode(self._text.decode()), None
+        return self._value
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from tuner.backends.ray_tune import session
 from tuner.backends.stage import Stage
 from tuner.backup import Backup
 from tuner.errors import Interrupted, ResourceError, RunError, StorageError, SweepFailed, UsageError
-from tuner.history import RANKED, Event, History, fold
+from tuner.history import RANKED, Event, History
 from tuner.journal import FILE_NAME, Journal
 from tuner.loading import load_trainable
 from tuner.plan import Plan, make_plan
@@ -177,9 +177,7 @@ def resume(
     disk.require(folder, 0, elsewhere)
     extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
     with lock(folder) as lease, contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
-        events = journal.events()
-        history = fold(events)
-        largest = max((row.body["bytes"] for row in events if row.kind == "checkpoint"), default=None)
+        history = journal.history()
         _check_frozen(folder, history)
         sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
         if history.study and trials:
@@ -188,7 +186,7 @@ def resume(
         if history.finished in ("completed", "failed") and nothing_left(sweep, history):
             return load(folder)
         with _cluster(backend, address) as offer:
-            plan = _checked_plan(sweep, offer, history.origin, largest)
+            plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint)
             disk.require(folder, max(0, plan.disk.total - disk.written(folder)), elsewhere)
             changed = tuple(changes(folder, history.origin))
             plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
@@ -266,7 +264,7 @@ class Drive:
             history.add(event)
 
     def _run(self, backend: Backend, watch: Watch, room: disk.Room, home: session.Home) -> Results:
-        backup, history = Backup(self.journal.path), fold(self.journal.events())
+        backup, history = Backup(self.journal.path), self.journal.history()
         watch.on_plan(self.plan, self.folder)
         started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
         self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))

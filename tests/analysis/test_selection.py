@@ -38,7 +38,9 @@ def test_the_selection_is_the_sweeps_own(mode, values, sharing):
     for t, epochs in enumerate(values):
         proposal = first.setdefault(sharing[t], t)
         record = TrialRecord(f"t{t}", t, proposal, "search", None, 1, {}, 0, "", "", status="completed")
-        record.epochs = {e: EpochRecord({"m": float(value)}, 1, 0.0) for e, value in enumerate(epochs, start=1)}
+        record.epochs = {
+            e: EpochRecord({"metrics": {"m": float(value)}}, 1, 0.0) for e, value in enumerate(epochs, start=1)
+        }
         records.append(record)
     best = ranking(records, "m", mode)[0].trial
     models = [(record.trial, epoch) for record in records for epoch in record.epochs]

@@ -13,7 +13,7 @@ from tuner.stopping import Asha, Median, Plateau
 
 def trial(number, values, status="completed", start=0.0, stage="search", proposal=None, repeat=1):
     """A trial that reported these values, one a second from `start` on."""
-    epochs = {e: EpochRecord({"score": value}, 1, start + e) for e, value in enumerate(values, 1)}
+    epochs = {e: EpochRecord({"metrics": {"score": value}}, 1, start + e) for e, value in enumerate(values, 1)}
     name = f"t{number:04d}"
     record = TrialRecord(name, number, proposal or number, stage, None, repeat, {}, 0, "random", "", status)
     record.epochs = epochs

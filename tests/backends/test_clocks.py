@@ -57,7 +57,11 @@ def test_without_a_limit_of_ones_own_it_is_ten_times_the_median_and_five_minutes
 
 
 def test_a_resumed_sweep_knows_its_epochs(time):
-    rows = {1: EpochRecord({}, 1, 100.0), 2: EpochRecord({}, 1, 150.0), 3: EpochRecord({}, 2, 900.0)}
+    rows = {
+        1: EpochRecord({"metrics": {}}, 1, 100.0),
+        2: EpochRecord({"metrics": {}}, 1, 150.0),
+        3: EpochRecord({"metrics": {}}, 2, 900.0),
+    }
     record = TrialRecord("t0001", 1, 1, "search", None, 1, {}, 0, "random", "", epochs=rows)
     # Between epochs 2 and 3 nobody trained.
     assert Clocks(None, [record], now=time).limit_s() == 500

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tuner.backends.ray_tune import session
+from tuner.cli import guard
 from tuner.results import load
 
 pytestmark = pytest.mark.ray
@@ -31,6 +32,7 @@ def train(config, trial):
         if (trial.number, epoch) == (1, 2):
             os.kill(os.getpid(), signal.SIGKILL)
 """
+PF_EXITING = 4  # linux/sched.h
 SWEEP = """
 [sweep]
 trainable = "mine.py:train"
@@ -52,14 +54,15 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(FUNCTION)
     (tmp_path / "mine.toml").write_text(SWEEP)
     monkeypatch.chdir(tmp_path)
+    guard.adopt_orphans()
+    monkeypatch.setattr(sys.modules[__name__], "BEFORE", set(guard.descendants(os.getpid())))
     return tmp_path
 
 
-def start(project, *arguments):
+def start(*arguments):
     """Start a command as a terminal does: in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "tuner.cli", *arguments],
-        env={**os.environ, "STARTED_BY": str(project)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,21 +83,33 @@ def wait_for_epoch(process, trial, epoch):
     pytest.fail(f"it ended too early: {process.communicate()}")
 
 
-def processes(project):
-    """Every process that was started by these, and by those in turn: its id and its command line."""
-    mark = f"STARTED_BY={project}".encode()
+BEFORE = set[int]()
+
+
+def processes():
+    """Every process that came of a test: its id and its command line. One that is dead, but not buried, has none."""
     found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for pid in {*guard.descendants(os.getpid())} - BEFORE:
         try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:
             continue
-    return found
+    return {pid: line for pid, line in found.items() if line}
 
 
-def left_behind(project):
-    return [*processes(project).values()]
+def left_behind():
+    """What is still there of a test; what has been killed, the system ends when it gets to it."""
+    left = []
+    for pid, line in processes().items():
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+            status = dict(entry.split(":\t") for entry in Path(f"/proc/{pid}/status").read_text().splitlines())
+        except OSError:
+            continue
+        pending = (int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)) >> (signal.SIGKILL - 1) & 1
+        if not pending and not int(stat[6]) & PF_EXITING:
+            left.append((line[:60], stat[0]))
+    return left
 
 
 def interrupted(process, status):
@@ -107,13 +122,13 @@ def interrupted(process, status):
 
 
 def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(project):
-    process = start(project, "run", "mine.toml")
+    process = start("run", "mine.toml")
     wait_for_epoch(process, "t0001", 6)
     # The worker of trial 1 has killed itself by now, and another has gone on.
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
     assert process.returncode == 143, (out, err)
-    assert left_behind(project) == []
+    assert left_behind() == []
     assert out.splitlines() == ["mine: 3 trials (random) of up to 10 epochs, 1 at a time, in runs/mine"]
     # What Ray has to say of all this, nobody needs to read.
     assert err.startswith("Interrupted; what was done is saved (1 interrupted). Go on with:\n")
@@ -121,15 +136,15 @@ def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(pro
     assert load("runs/mine").status == "interrupted"
 
     # Ctrl-C goes to every process of the group.
-    process = start(project, "resume", "runs/mine")
+    process = start("resume", "runs/mine")
     wait_for_epoch(process, "t0002", 4)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130, (out, err)
-    assert left_behind(project) == []
+    assert left_behind() == []
     assert "(1 completed, 1 interrupted)" in err and len(err.splitlines()) == 2
 
-    process = start(project, "resume", "runs/mine", "--backend", "inline", "--quiet")
+    process = start("resume", "runs/mine", "--backend", "inline", "--quiet")
     out, err = process.communicate()
     assert (process.returncode, out, err) == (0, "", "")
     results = load("runs/mine")
@@ -166,14 +181,14 @@ def test_a_greedy_trial_and_the_death_of_ray_end_no_sweep(project, monkeypatch):
     # Ray's own monitor kills a worker where less than so much is left.
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{1 - (free - (3 << 30)) / total:.4f}")
     (project / "mine.py").write_text(GREEDY)
-    process = start(project, "run", "mine.toml", "--quiet")
+    process = start("run", "mine.toml", "--quiet")
     wait_for_epoch(process, "t0002", 3)
-    raylet = [pid for pid, line in processes(project).items() if b"raylet/raylet" in line]
+    raylet = [pid for pid, line in processes().items() if b"raylet/raylet" in line]
     for pid in raylet:
         os.kill(pid, signal.SIGKILL)
     out, err = process.communicate()
     assert (process.returncode, out, err, len(raylet)) == (0, "", "", 1)
-    assert left_behind(project) == []
+    assert left_behind() == []
     results = load("runs/mine")
     greedy, second, third = results.trials.to_dict("records")
     assert (greedy["status"], greedy["cause"], greedy["attempts"]) == ("failed", "config.out_of_memory", 1)
@@ -201,22 +216,22 @@ def wait_for_hang():
 
 def test_a_sweep_is_left_though_its_worker_hangs_or_ray_is_gone(project):
     (project / "mine.py").write_text(HANGS)
-    process = start(project, "run", "mine.toml")
+    process = start("run", "mine.toml")
     wait_for_hang()
     process.send_signal(signal.SIGINT)
     interrupted(process, 130)
-    assert left_behind(project) == []
+    assert left_behind() == []
 
-    process = start(project, "resume", "runs/mine")
+    process = start("resume", "runs/mine")
     wait_for_epoch(process, "t0002", 2)
-    servers = [pid for pid, line in processes(project).items() if b"raylet/raylet" in line or b"gcs_server" in line]
+    servers = [pid for pid, line in processes().items() if b"raylet/raylet" in line or b"gcs_server" in line]
     for pid in servers:
         os.kill(pid, signal.SIGKILL)
     process.send_signal(signal.SIGTERM)
     interrupted(process, 143)
-    assert len(servers) == 2 and left_behind(project) == []
+    assert len(servers) == 2 and left_behind() == []
 
-    process = start(project, "resume", "runs/mine", "--backend", "inline", "--quiet")
+    process = start("resume", "runs/mine", "--backend", "inline", "--quiet")
     assert process.communicate() == ("", "") and process.returncode == 0
     results = load("runs/mine")
     assert list(results.trials["status"]) == ["completed"] * 3
@@ -225,14 +240,14 @@ def test_a_sweep_is_left_though_its_worker_hangs_or_ray_is_gone(project):
 
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(project):
     (project / "mine.py").write_text(HANGS)
-    process = start(project, "run", "mine.toml")
+    process = start("run", "mine.toml")
     wait_for_hang()
     committed = load("runs/mine").history.trials["t0001"].epochs
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.4)
     os.killpg(process.pid, signal.SIGINT)
     interrupted(process, 130)
-    assert left_behind(project) == []
+    assert left_behind() == []
     # The epoch that was reported as it hung may be there, too.
     assert set(committed) <= set(load("runs/mine").history.trials["t0001"].epochs)
     assert committed

@@ -183,6 +183,27 @@ def test_a_child_that_does_not_leave_is_killed_with_all_that_came_of_it(number, 
     assert family(tmp_path) == []
 
 
+# Ray's agents are such: nobody's child any more once the raylet is killed, and a title lies over their environment.
+ORPHAN = """
+import subprocess, sys
+command = [sys.executable, "-c", "import time; time.sleep(600)"]
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+process = subprocess.Popen(command, env={}, start_new_session=True, **quiet)
+open("orphan.txt", "w").write(str(process.pid))
+"""
+
+
+@pytest.mark.parametrize("parent_too", [False, True])
+def test_an_orphan_that_nothing_but_its_descent_tells_of_is_killed_too(parent_too, guarded, tmp_path):
+    process = guarded(f"guard.LEAVE_S = 0.3\nsubprocess.run([sys.executable, '-c', {ORPHAN!r}], check=True){DEAF}")
+    orphan = Path("/proc", Path("orphan.txt").read_text())
+    assert orphan.exists()
+    process.send_signal(signal.SIGKILL if parent_too else signal.SIGTERM)
+    process.wait()
+    wait_until_gone(tmp_path)
+    assert not orphan.exists()
+
+
 def test_a_child_that_is_stopped_is_asked_too(guarded):
     process = guarded(LEAVES, leave_s=60)
     os.kill(int(Path("here.txt").read_text()), signal.SIGSTOP)

@@ -28,13 +28,16 @@ from pathlib import Path
 LEAVE_S = 8.0
 """Seconds that the child has to save and leave."""
 
+KILL_S = 1.5
+"""Seconds to wait, at most, until what was killed is gone: the system needs a while to end a process under load."""
+
 ONE_PRESS_S = 0.2
 """Seconds within which a second SIGINT is the first one again: a wrapper may pass on what the terminal also sent."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COMMANDS = ("run", "resume", "study")
-# In the child's environment: its end of the socket, and what all processes that come of it are known by.
-_SOCKET, _FAMILY = "TUNER_PARENT", "TUNER_FAMILY"
+_SOCKET = "TUNER_PARENT"  # in the child's environment: its end of the socket
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 _parent: socket.socket | None = None
 
@@ -60,6 +63,7 @@ def attach() -> bool:
     if number is None:
         return False
     os.set_inheritable(int(number), False)
+    adopt_orphans()
     _parent = socket.socket(fileno=int(number))
     threading.Thread(target=_leave_with, args=(_parent,), daemon=True).start()
     return True
@@ -90,7 +94,7 @@ def _leave_with(parent: socket.socket) -> None:
             pass
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     time.sleep(LEAVE_S)
-    kill_family(os.environ.get(_FAMILY, ""))
+    kill_family()
     os._exit(143)
 
 
@@ -112,7 +116,6 @@ def run_guarded(command: Sequence[str]) -> int:
 
 class _Guard:
     def __init__(self) -> None:
-        self.mark = f"{os.getpid()}-{time.time_ns()}"
         self.first: int | None = None  # the signal that ends it all
         self.since = 0.0
         self.deadline = float("inf")
@@ -123,12 +126,13 @@ class _Guard:
 
     def run(self, command: Sequence[str]) -> int:
         wake = _wake_on_signals()
+        adopt_orphans()
         self.ours, theirs = socket.socketpair()
         self.ours.setblocking(False)
         with theirs:
             self.child = subprocess.Popen(
                 command,
-                env={**os.environ, _SOCKET: str(theirs.fileno()), _FAMILY: self.mark},
+                env={**os.environ, _SOCKET: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
                 # The parent alone hears Ctrl-C, which a terminal sends to both.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -183,7 +187,7 @@ class _Guard:
     def _leave(self, ended: int) -> int:
         """Clear up after the child, say what it could not say itself, and return the exit status."""
         by_itself = self.status is not None and not self.killed
-        kill_family(self.mark)  # also after a good end: workers of a Ray that died in between may be left
+        kill_family()  # also after a good end: workers of a Ray that died in between may be left
         if not by_itself:
             _remove_scratch()
         if self.first is not None:
@@ -238,28 +242,49 @@ def _remove_scratch() -> None:
 # -- in both -------------------------------------------------------------------------------------------------------
 
 
-def kill_family(mark: str) -> None:
-    """Kill every process that came of one child, Ray's among them; they are known by their environment.
+def kill_family() -> None:
+    """Kill every process that came of this one, Ray's among them, and wait until they are gone.
+
+    They are known by descent: this process has adopted those whose parent died. Their environment would not do, since a
+    process that gives itself a title, as Ray's do, writes it over the start of its environment.
 
     Without /proc nothing is killed: there, Ray's processes end with their driver by themselves.
-
-    Args:
-        mark: The child's; "" kills nothing.
     """
-    for _ in range(20):  # one that dies may have started another
-        members = _members(f"{_FAMILY}={mark}".encode()) if mark else []
-        for pid in members:
+    deadline = time.monotonic() + KILL_S
+    empty = 0
+    while empty < 2 and time.monotonic() < deadline:  # twice: one may change its parent while it is looked for
+        family = descendants(os.getpid())
+        empty = 0 if family else empty + 1
+        for pid in family:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        if not members:
-            return
-        time.sleep(0.05)
+        if family:
+            time.sleep(0.02)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # the adopted, too, are there until somebody asks after them
+                pass
 
 
-def _members(entry: bytes) -> list[int]:
-    members = []
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies; on Linux only."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Return the ids of all processes that came of one and are known to it, as far as /proc tells.
+
+    Args:
+        ancestor: Its id.
+    """
+    children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if entry in (folder / "environ").read_bytes().split(b"\0"):
-                members.append(int(folder.name))
-    return [pid for pid in members if pid != os.getpid()]
+            parent = int((folder / "stat").read_bytes().rpartition(b") ")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found = children.pop(ancestor, [])
+    for pid in found:  # which grows
+        found += children.pop(pid, [])
+    return found
