@@ -18,13 +18,25 @@ def pytest_configure(config):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Run the tests that start Ray first, in one of the processes that share the tests: they take the longest."""
+    """See that tests which start Ray can be told by their names: see below."""
     for item in items:
         if item.get_closest_marker("ray") or "ray_local" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+            assert "_ray" in item.nodeid, (
+                f"{item.nodeid}: a test that starts Ray must have _ray in its name or its file's"
+            )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let one process run all tests that start Ray, from the start, as they take the longest; the others by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "ray" if "_ray" in nodeid else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
