@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test check format lock chaos neighbours coverage races planted report
+.PHONY: setup sweep test slow check format lock chaos neighbours coverage races planted report
 
 setup: .venv/ready
 
@@ -18,7 +18,11 @@ sweep: setup
 	$(BIN)/tuner run search_spaces/cnn_digits.toml
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
+
+# The few tests that take most of a minute each, such as Ray's own death and its memory monitor's killing.
+slow: setup
+	$(BIN)/python -m pytest -m slow
 
 # Kills sweeps at random and at every durable write, resumes them, and compares them with untouched ones.
 KILLS ?= 60
@@ -52,7 +56,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --numprocesses=0 tests/test_docs.py
+	$(BIN)/python -m pytest tests/test_docs.py
 
 format: setup
 	$(BIN)/ruff format .

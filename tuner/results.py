@@ -139,12 +139,13 @@ class Results:
         owners = [record for record in self.records() for _ in record.epochs]
         epochs = [epoch for record in self.records() for epoch in sorted(record.epochs)]
         rows = [record.epochs[epoch] for record, epoch in zip(owners, epochs, strict=True)]
-        metrics = _union(row.metrics for row in rows)
+        told = [row.metrics for row in rows]
+        metrics = _union(told)
         return [
             Column("trial", "text", [record.trial for record in owners]),
             Column("number", "int", [record.number for record in owners]),
             Column("epoch", "int", epochs),
-            *(Column(name, "float", [row.metrics.get(name) for row in rows]) for name in metrics),
+            *(Column(name, "float", [values.get(name) for values in told]) for name in metrics),
             Column("reported_at", "time", [row.at for row in rows]),
         ]
 

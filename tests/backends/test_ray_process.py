@@ -174,6 +174,7 @@ def memory():
     return tuple(int(entries[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
 
 
+@pytest.mark.slow
 def test_a_greedy_trial_and_the_death_of_ray_end_no_sweep(project, monkeypatch):
     total, free = memory()
     if free < 10 << 30:
