@@ -28,8 +28,8 @@ slow: setup
 KILLS ?= 60
 SEED ?= 1
 chaos: setup
-	$(BIN)/python -m benchmarks.chaos --backend both --kills $(KILLS) --ray-kills $$(( $(KILLS) / 10 )) --races 100 \
-		--every-epoch --seed $(SEED) --out benchmarks/results/chaos.json
+	$(BIN)/python -m benchmarks.chaos --backend both --kills $(KILLS) --ray-kills $$(( $(KILLS) / 10 )) \
+		--study-kills $$(( $(KILLS) / 5 )) --races 100 --every-epoch --seed $(SEED) --out benchmarks/results/chaos.json
 
 # Whether two trials on two cores slow each other down by more than the machine does; 5 minutes.
 neighbours: setup

@@ -37,6 +37,17 @@ POINTS = {
         "after commit epoch+checkpoint+stop+end#1",
         "before pwrite journal.mark#9",
     ),
+    # Each stage, what it decides, and the one look at the test split.
+    "study": (
+        "before commit end#2",
+        "after commit note.refine#1",
+        "after commit note.cross_validate#1",
+        "inside commit epoch+checkpoint+end#1",
+        "after commit note.test_opened#1",
+        "after commit note.test_scores#1",
+        "before rename final#1",
+        "after commit note.study#1",
+    ),
 }
 
 
@@ -74,7 +85,11 @@ def _at(text: str) -> Kill:
     return Kill("process", name, int(count))
 
 
-@pytest.mark.parametrize("scenario", [Scenario("random"), Scenario("hyperopt", asha=True)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "scenario",
+    [Scenario("random"), Scenario("hyperopt", asha=True), Scenario("random", study=True)],
+    ids=lambda s: s.name,
+)
 def test_a_sweep_killed_at_named_points_ends_as_if_nobody_had(scenario, warm, untouched, tmp_path):
     plan = [_at(text) for text in POINTS[scenario.name.split()[0]]]
     chaos = Planned(scenario, untouched(scenario), tmp_path / "sweep", warm, SEED, 0, most=len(plan))
@@ -159,6 +174,14 @@ def _lose_the_model(evidence):
     del evidence.files["best/model.pt"]
 
 
+def _open_twice(evidence):
+    evidence.notes.append('{"test_opened":2}')
+
+
+def _lose_a_note(evidence):
+    evidence.notes.pop()
+
+
 @pytest.mark.parametrize(
     ("spoil", "figure"),
     [
@@ -170,11 +193,13 @@ def _lose_the_model(evidence):
         (_run_two_again, "too many run again"),
         (_hide_an_attempt, "attempts unaccounted"),
         (_lose_the_model, "files differ"),
+        (_open_twice, "notes duplicated"),
+        (_lose_a_note, "notes lost"),
     ],
 )
 def test_the_checker_sees_what_is_wrong(spoil, figure, untouched):
-    good = untouched(Scenario("random")).evidence
-    bad = replace(copy.deepcopy(good))
+    good = replace(untouched(Scenario("random")).evidence, notes=['{"test_opened":1}', '{"test_scores":{}}'])
+    bad = copy.deepcopy(good)
     # A checker that finds nothing in a spoilt sweep would find nothing in a lost one.
     assert check(good, bad, kills=1, concurrency=1, same=True).problems == []
     spoil(bad)

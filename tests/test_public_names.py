@@ -40,6 +40,7 @@ NAMES = {
     "Plan",
     "run",
     "resume",
+    "study",
     "load",
     "Results",
     "Trial",
@@ -116,8 +117,17 @@ def test_a_name_imports_only_what_it_needs(use, allowed):
     assert not (HEAVY - allowed) & set(found)
 
 
-@pytest.mark.parametrize("first", ["tuner.run", "import tuner.run"])
-def test_the_function_run_is_never_hidden_by_the_module_of_that_name(first):
+@pytest.mark.parametrize("name", ["run", "study"])
+@pytest.mark.parametrize("first", ["tuner.{}", "import tuner.{}"])
+def test_a_function_is_never_hidden_by_the_module_of_its_name(first, name):
     # Importing a submodule sets it as an attribute of its package: the second tuner.run(...) of a notebook would fail.
-    code = f"import tuner\n{first}\nprint(type(tuner.run).__name__, tuner.run is tuner.run, tuner.run.__module__)"
-    assert python(code) == ["function", "True", "tuner.run"]
+    first, full = first.format(name), f"tuner.{name}"
+    code = f"import tuner\n{first}\nprint(type({full}).__name__, {full} is {full}, {full}.__module__)"
+    assert python(code) == ["function", "True", full]
+
+
+def test_a_study_is_started_as_a_sweep_is():
+    parameters = [dict(inspect.signature(function).parameters) for function in (tuner.run, tuner.study)]
+    steps = parameters[0].pop("steps")
+    # Whoever knows one knows the other; what a study does is all that differs.
+    assert parameters[0] == parameters[1] and steps.default is None

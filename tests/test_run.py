@@ -69,7 +69,8 @@ def test_a_display_sees_the_plan_first_and_then_every_event(tmp_path):
     watch = Watch(on_plan=lambda plan, folder: seen.append(plan.trials), on_event=lambda event: seen.append(event.kind))
     inline(climbs, tmp_path, watch=watch, search={"strategy": "random", "trials": 1})
     trial = ["suggestion", "attempt", *["epoch", "checkpoint"] * 3, "end"]
-    assert seen == [1, *trial]
+    # The last one notes how it ended.
+    assert seen == [1, *trial, "note"]
 
 
 def test_a_mistake_in_the_trainable_is_told_before_a_folder_is_made(tmp_path):

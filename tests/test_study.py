@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conformance_backends import same
 
 import tuner
 from trainables import data as trainables_data
-from tuner.errors import Interrupted, UsageError
+from tuner import final
+from tuner.errors import Interrupted, RunError, UsageError
+from tuner.openings import Openings, openings
+from tuner.report.findings import Findings
 from tuner.run import Watch
 from tuner.study import baseline_config, chosen, last_epoch, noise, race_of, study
 
@@ -69,6 +78,12 @@ def test_the_winner_is_trained_on_everything_but_the_test_and_scored_once(untouc
     }
 
 
+def test_checkpoints_stay_of_the_best_two_and_of_the_final_models(untouched):
+    kept = sorted(path.parent.name for path in untouched.folder.glob("checkpoints/*/*"))
+    # Those of the baseline and of folds would only fill the disk.
+    assert kept == ["t0003", "t0004", "t0005", "t0006"]
+
+
 def test_the_best_is_of_the_search_alone(untouched):
     assert untouched.history.trials[untouched.best().trial].stage == "search"
 
@@ -92,8 +107,172 @@ def test_a_study_that_is_interrupted_in_any_stage_ends_as_if_it_had_not_been(unt
 def test_a_study_that_is_over_is_returned_as_it_is_and_not_extended(untouched):
     before = len(untouched.history.notes)
     assert len(tuner.resume(untouched.folder, backend="inline").history.notes) == before
-    with pytest.raises(UsageError, match="--trials: a study is not extended"):
+    with pytest.raises(UsageError, match=r"search\.trials: a study that is over is neither changed nor extended"):
         tuner.resume(untouched.folder, trials=9, backend="inline")
+
+
+# -- the test split ----------------------------------------------------------------------------------------------------
+
+
+def strike_at(key):
+    """Return hooks that end a study by SIGTERM at its first note of a key."""
+
+    def strike(event):
+        if event.kind == "note" and key in event.body:
+            signal.raise_signal(signal.SIGTERM)
+
+    return Watch(on_event=strike)
+
+
+@pytest.fixture
+def finished(untouched, tmp_path):
+    """A finished study's folder, to be spoilt."""
+    return Path(shutil.copytree(untouched.folder, tmp_path / "finished"))
+
+
+def test_a_second_opening_needs_the_users_word_and_is_counted(untouched, finished):
+    tuner.resume(finished, backend="inline")
+    again = tuner.resume(finished, backend="inline", again=True)
+    # A plain resume opens nothing; the same models on the same samples score the same.
+    assert notes(again, "test_opened") == [1, 2] and not notes(again, "test_continued")
+    assert notes(again, "test_scores") == 2 * notes(untouched, "test_scores")
+    assert same(untouched, again)
+    assert Findings(again).openings == 2 and openings(again.history.notes) == Openings(2, True, True)
+
+
+def test_an_opening_that_was_killed_before_any_score_is_taken_up_again_and_stays_one(untouched, tmp_path):
+    with pytest.raises(Interrupted):
+        study(make(), storage=tmp_path, backend="inline", watch=strike_at("test_opened"))
+    killed = tuner.load(tmp_path / "cnn")
+    assert notes(killed, "test_opened") == [1] and not notes(killed, "test_scores")
+    # It is not over, so there is nothing to be opened *again*.
+    with pytest.raises(UsageError, match=r"--again: .* but this one has not: tuner resume"):
+        tuner.resume(killed.folder, backend="inline", again=True)
+    resumed = tuner.resume(killed.folder, backend="inline")
+    # The journal tells both: one opening, and that it was read in two goes.
+    assert notes(resumed, "test_opened") == [1] and notes(resumed, "test_continued") == [1]
+    assert notes(resumed, "test_scores") == notes(untouched, "test_scores")
+    assert Findings(resumed).openings == 1
+
+
+def test_a_second_opening_that_was_killed_goes_on_without_a_third(finished):
+    with pytest.raises(Interrupted):
+        tuner.resume(finished, backend="inline", again=True, watch=strike_at("test_opened"))
+    resumed = tuner.resume(finished, backend="inline")
+    assert notes(resumed, "test_opened") == [1, 2] and notes(resumed, "test_continued") == [2]
+    assert len(notes(resumed, "test_scores")) == 2
+
+
+def test_a_study_killed_after_its_scores_still_writes_final(untouched, tmp_path):
+    with pytest.raises(Interrupted):
+        study(make(), storage=tmp_path, backend="inline", watch=strike_at("test_scores"))
+    assert not (tmp_path / "cnn" / "final").exists()
+    resumed = tuner.resume(tmp_path / "cnn", backend="inline")
+    assert notes(resumed, "test_opened") == [1] and not notes(resumed, "test_continued")
+    for path in (untouched.folder / "final").iterdir():
+        assert (resumed.folder / "final" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_damaged_final_model_is_told_before_the_test_split_is_opened(finished):
+    for model in finished.glob("checkpoints/t0006/*/state.pt"):
+        model.write_bytes(b"damaged")
+    with pytest.raises(RunError, match="t0006, a final model, cannot be scored"):
+        tuner.resume(finished, backend="inline", again=True)
+    assert notes(tuner.load(finished), "test_opened") == [1]
+
+
+def test_a_winner_whose_final_training_failed_is_not_replaced_by_the_baseline(finished):
+    history = tuner.load(finished).history
+    record = history.trials["t0006"]
+    record.status, record.cause = "failed", "config.raised"
+    said = []
+    drive = SimpleNamespace(
+        plan=SimpleNamespace(sweep=make()), folder=finished, note=lambda history, body: said.append(body)
+    )
+    final.score_winner(drive, history, None, record.proposal)
+    # Nothing but a warning: no opening, no scores.
+    assert ["t0006 is failed" in note["warning"] for note in said] == [True]
+
+
+def test_a_difference_that_cannot_be_had_is_null_with_a_reason():
+    split = trainables_data.load({"name": "wine"}, 0).val
+    sure = np.tile(np.array([[0.5, 0.3, 0.2]]), (len(split), 1))
+    for winner, predictions, metric, why in [
+        (0, {0: sure}, "val_accuracy", "the winner is the baseline"),
+        (3, {3: sure}, "val_accuracy", "no final model of the baseline"),
+        (3, {0: sure, 3: sure * np.nan}, "val_loss", "not finite|not defined"),
+    ]:
+        told = final._difference(predictions, winner, split, make(metric=metric))
+        assert told["difference"] is told["low"] is told["high"] is None and re.search(why, told["note"]), told
+        json.dumps(told, allow_nan=False)
+    told = final._difference({0: sure, 3: sure}, 3, split, make(metric="val_loss"))
+    assert told["difference"] == 0 and told["low"] is None and "does not vary" in told["note"]
+
+
+def test_a_search_that_finds_nothing_better_than_the_baseline_says_so(tmp_path):
+    points = [{"learning_rate": 0.1, "dropout": 0.1}]
+    defaults = {**points[0], "filters": 4, "conv_layers": 1, "dense_units": 8}
+    sweep = make(defaults=defaults, search={"strategy": "manual", "points": points})
+    results = study(sweep, storage=tmp_path, backend="inline")
+    assert list(results.trials["stage"]) == ["baseline", "baseline", "search", "final"]
+    told = json.loads((results.folder / "final" / "metrics.json").read_text())
+    # One model, scored once; no difference, and why.
+    assert notes(results, "test_opened") == [1] and told["test"] == told["baseline"]
+    assert told["difference"]["difference"] is None and "the winner is the baseline" in told["difference"]["note"]
+
+
+def test_only_a_study_opens_a_test_split(tmp_path):
+    tuner.run(make(study={}), storage=tmp_path, name="sweep", backend="inline")
+    with pytest.raises(UsageError, match=r"--again: it opens .* but this is a sweep without one"):
+        tuner.resume(tmp_path / "sweep", backend="inline", again=True)
+
+
+@pytest.mark.parametrize("change", ["data.test_fraction=0.3", "sweep.seed=5", "search.trials=5"])
+def test_a_study_at_its_last_stages_keeps_its_splits_and_its_search(finished, tmp_path, change):
+    def strike(event):
+        if (event.kind, event.trial) == ("attempt", "t0005"):  # the first of the final stage
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        study(make(), storage=tmp_path, name="killed", backend="inline", watch=Watch(on_event=strike))
+    with pytest.raises(UsageError, match=f"{change.partition('=')[0]}: a study.*Start another"):
+        tuner.resume(tmp_path / "killed", overrides=[change], backend="inline")
+
+
+def test_a_study_may_be_extended_while_its_search_is_at_work(tmp_path):
+    def strike(event):
+        if (event.kind, event.trial) == ("attempt", "t0004"):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        study(make(), storage=tmp_path, backend="inline", watch=Watch(on_event=strike))
+    resumed = tuner.resume(tmp_path / "cnn", trials=3, backend="inline")
+    assert list(resumed.trials["stage"]) == ["baseline"] * 2 + ["search"] * 3 + ["final"] * 2
+
+
+def test_a_search_that_time_ended_does_not_go_on_once_a_later_stage_has_begun(tmp_path):
+    """Its next configs would have the numbers that the round of refinement has used."""
+
+    def slow(event):
+        if event.kind == "epoch":
+            time.sleep(1.1)
+        if (event.kind, event.trial, event.epoch) == ("attempt", "t0002", 0):
+            signal.raise_signal(signal.SIGTERM)
+
+    space = {"x": tuner.Uniform(0, 1)}
+    more = {"data": None, "metric": "score", "mode": "max", "space": space, "defaults": {}, "max_epochs": 1}
+    sweep = make(
+        trainable=quadratic,
+        search={"strategy": "random", "trials": 50},
+        study={"stages": ("search", "refine"), "refine_trials": 2},
+        resources={"time_budget_s": 1.0},
+        **more,
+    )
+    with pytest.raises(Interrupted):
+        study(sweep, storage=tmp_path, name="short", backend="inline", watch=Watch(on_event=slow))
+    resumed = tuner.resume(tmp_path / "short", trainable=quadratic, backend="inline")
+    assert list(resumed.trials["stage"])[:2] == ["search", "refine"]
+    assert "search" not in set(resumed.trials["stage"][1:])
 
 
 def test_stages_that_are_left_out_are_left_out(tmp_path):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tuner.run import resume, run
     from tuner.space import Choice, Int, LogInt, LogNormal, LogUniform, Normal, Space, Uniform
     from tuner.spec import Sweep, load_sweep
+    from tuner.study import study
     from tuner.trainable import Data, Split, Trial
 
 # Where each public name lives. Names are imported when first used, so that reading a run folder
@@ -38,6 +39,7 @@ _HOMES = {
     "Plan": "plan",
     "run": "run",
     "resume": "run",
+    "study": "study",
     "load": "results",
     "Results": "results",
     "Trial": "trainable",

@@ -27,6 +27,7 @@ from tuner.errors import Interrupted, ResourceError, RunError, StorageError, Swe
 from tuner.history import RANKED, Event, History
 from tuner.journal import FILE_NAME, Journal
 from tuner.loading import load_trainable
+from tuner.openings import openings
 from tuner.plan import Plan, make_plan
 from tuner.preflight import check_config
 from tuner.provenance import changes, write_provenance
@@ -50,6 +51,7 @@ class Step:
         sweep: The sweep that its trials belong to; a refined one has another space.
         data: Training and validation splits by fold; those of a trial without one at None.
         strategy: Proposes configs, where the stage lists none itself.
+        trials: The most trials that it will have.
         rules: Stopping rules.
     """
 
@@ -57,6 +59,7 @@ class Step:
     sweep: Sweep
     data: Mapping[int | None, Data]
     strategy: Strategy
+    trials: int
     rules: Sequence[Rule] = ()
 
 
@@ -66,12 +69,14 @@ class Watch:
 
     Args:
         on_plan: Called once with the plan and the run folder, before the first trial.
-        on_event: Called with every committed journal event.
+        on_event: Called with every committed journal event of a trial, and every note.
+        on_stage: Called in a study before each stage, with the most trials that it will have.
         tee: Inline only: also show the trainable's own output.
     """
 
     on_plan: Callable[[Plan, Path], None] = lambda plan, folder: None
     on_event: Callable[[Event], None] = lambda event: None
+    on_stage: Callable[[Stage, int], None] = lambda stage, trials: None
     tee: bool = False
 
 
@@ -83,6 +88,7 @@ def run(
     backend: Backend = "ray",
     address: str | None = None,
     watch: Watch | None = None,
+    steps: Steps | None = None,
 ) -> Results:
     """Run a sweep to its end in a new run folder.
 
@@ -93,6 +99,7 @@ def run(
         backend: "ray" (this machine's cores and GPUs, or a cluster) or "inline" (this process, one trial at a time).
         address: A Ray cluster to join; None starts Ray on this machine.
         watch: Hooks for a display.
+        steps: What to drive, one after another, as tuner.study does; None: the search alone.
 
     Returns:
         The results; also where no trial completed (status "failed").
@@ -100,30 +107,6 @@ def run(
     Raises:
         TunerError: Something that must be put right before the first trial, Interrupted by a signal, or a
             StorageError where the disk is full.
-    """
-    return start(sweep, None, storage=storage, name=name, backend=backend, address=address, watch=watch)
-
-
-def start(
-    sweep: Sweep,
-    steps: Steps | None,
-    *,
-    storage: str | Path,
-    name: str | None,
-    backend: Backend,
-    address: str | None,
-    watch: Watch | None,
-) -> Results:
-    """Run a sweep's steps in a new run folder; as run(), whose only step is the search.
-
-    Args:
-        sweep: The sweep.
-        steps: What to drive, one after another; None: the search.
-        storage: As in run().
-        name: As in run().
-        backend: As in run().
-        address: As in run().
-        watch: As in run().
     """
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
     with _cluster(backend, address) as offer:
@@ -141,8 +124,9 @@ def start(
                     journal = Journal(folder / FILE_NAME, lease.check)
                     journal.append(row)
                 with contextlib.closing(journal):
-                    job = Drive(plan, folder, journal, data, row.body["origin"], signals, steps or search_only)
-                    return job.run(backend, watch or Watch())
+                    drive = steps or search_only
+                    job = Drive(plan, folder, journal, data, row.body["origin"], signals, drive, watch or Watch())
+                    return job.run(backend)
 
 
 def resume(
@@ -154,17 +138,19 @@ def resume(
     backend: Backend = "ray",
     address: str | None = None,
     watch: Watch | None = None,
+    again: bool = False,
 ) -> Results:
     """Go on with a sweep from its run folder; a finished one is returned as it is.
 
     Args:
         run: A path, a name in ./runs, or "latest".
-        trials: Extend the sweep to this many configs.
+        trials: Extend the sweep to this many configs; a study only while its search is at work.
         overrides: "key=value" as on the command line.
         trainable: The function again, where the sweep was started from Python with one.
         backend: As in run().
         address: As in run().
         watch: As in run().
+        again: Open the test split of a finished study once more, and score the same final models on it.
 
     Returns:
         The results.
@@ -180,10 +166,9 @@ def resume(
         history = journal.history()
         _check_frozen(folder, history)
         sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
-        if history.study and trials:
-            raise UsageError("--trials: a study is not extended. Start another: tuner study ... --set search.trials=N")
+        _check_study(history, extra, again, folder)
         # One that was killed after its last trial's end has still to be wound up.
-        if history.finished in ("completed", "failed") and nothing_left(sweep, history):
+        if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
             return load(folder)
         with _cluster(backend, address) as offer:
             plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint)
@@ -193,8 +178,36 @@ def resume(
             data = _load_data(sweep)
             steps = importlib.import_module("tuner.study").steps if history.study else search_only
             with _Signals(waiting=True) as signals:
-                job = Drive(plan, folder, journal, data, history.origin, signals, steps, tuple(extra), changed)
-                return job.run(backend, watch or Watch())
+                told = watch or Watch()
+                job = Drive(
+                    plan, folder, journal, data, history.origin, signals, steps, told, tuple(extra), changed, again
+                )
+                return job.run(backend)
+
+
+def _check_study(history: History, overrides: Sequence[str], again: bool, folder: Path) -> None:
+    """Refuse what would make a study's test score another one than it is said to be.
+
+    Raises:
+        UsageError: It is to be changed although its later stages were decided on what it is, or its splits are; or
+            the test split is to be opened again where it was not opened once, or not by a study.
+    """
+    stood = openings(history.notes)
+    if again and not (stood.over and stood.scored):
+        why = f"this one has not: tuner resume {folder}" if history.study else "this is a sweep without one"
+        raise UsageError(f"--again: it opens a test split that a finished study has scored, but {why}.")
+    later = any(record.stage not in ("baseline", "search") for record in history.trials.values())
+    later = later or any("refine" in note or "cross_validate" in note for note in history.notes)
+    for key in [text.partition("=")[0].strip() for text in overrides] if history.study else []:
+        if stood.over:
+            why = "a study that is over is neither changed nor extended: its scores stand for what it was"
+        elif later and key.startswith("search."):
+            why = "a study is not extended once a stage after its search has begun: what that decided rests on it"
+        elif key == "sweep.seed" or key.startswith("data."):
+            why = "a study's splits stay as they are, or samples that were trained on would come into the test"
+        else:
+            continue
+        raise UsageError(f"{key}: {why}. Start another: tuner study SWEEP --set {key}=...")
 
 
 def _check_frozen(folder: Path, history: History) -> None:
@@ -221,7 +234,7 @@ def _check_frozen(folder: Path, history: History) -> None:
 def nothing_left(sweep: Sweep, history: History) -> bool:
     """Return whether a sweep has every trial that it asks for, each with an end; or a study every stage."""
     if history.study:
-        return any(note.get("study") == "done" for note in history.notes)
+        return openings(history.notes).over
     driver = Driver(sweep, Path(), history, make_strategy(sweep), ())
     return driver.nothing_left()
 
@@ -238,8 +251,10 @@ class Drive:
         origin: Where the user's trainable file came from, or None.
         signals: Open already.
         steps: What to drive, one after another.
+        watch: Hooks for a display.
         overrides: What this resume changes of the sweep; it holds for later ones, too.
         changed: What is no longer as it was at the start, a sentence each.
+        again: Whether a study may open its test split once more.
     """
 
     plan: Plan
@@ -249,33 +264,41 @@ class Drive:
     origin: str | None
     signals: _Signals
     steps: Steps
+    watch: Watch
     overrides: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    again: bool = False
 
-    def run(self, backend: Backend, watch: Watch) -> Results:
+    def run(self, backend: Backend) -> Results:
         """Drive every step to its end."""
         room = disk.Room(self.folder, self.plan.disk.checkpoint or 0)
         with room.told(), session.Home() as home:
-            return self._run(backend, watch, room, home)
+            return self._run(backend, room, home)
 
     def note(self, history: History, body: Mapping[str, Any]) -> None:
-        """Commit a note."""
-        for event in self.journal.append(Event("note", body=dict(body))):
-            history.add(event)
+        """Commit a note, and tell the display."""
+        with self.signals.held():  # else what is known here may lack a row of the journal
+            committed = self.journal.append(Event("note", body=dict(body)))
+            for event in committed:
+                history.add(event)
+        for event in committed:
+            self.watch.on_event(event)
 
-    def _run(self, backend: Backend, watch: Watch, room: disk.Room, home: session.Home) -> Results:
+    def _run(self, backend: Backend, room: disk.Room, home: session.Home) -> Results:
         backup, history = Backup(self.journal.path), self.journal.history()
-        watch.on_plan(self.plan, self.folder)
+        self.watch.on_plan(self.plan, self.folder)
         started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
         self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
         halted = None
         try:
             with self.signals.heard():
                 for step in self.steps(self, history):
-                    driver = self._driver(step, history, room, backup, watch)
+                    driver = self._driver(step, history, room, backup)
                     driver.tidy()
                     if not driver.nothing_left():
-                        self._run_backend(driver, step, backend, watch, home)
+                        if history.study:
+                            self.watch.on_stage(step.stage, step.trials)
+                        self._run_backend(driver, step, backend, home)
                     if driver.halted and not driver.nothing_left():
                         halted = driver.halted
                         break
@@ -292,14 +315,14 @@ class Drive:
         ended = any(record.status in RANKED for record in history.trials.values())
         return self._finish(history, "completed" if ended else "failed", backup)
 
-    def _driver(self, step: Step, history: History, room: disk.Room, backup: Backup, watch: Watch) -> Driver:
+    def _driver(self, step: Step, history: History, room: disk.Room, backup: Backup) -> Driver:
         sweep, data = step.sweep, next(iter(step.data.values()), None)
 
         def on_event(event: Event) -> None:
             if event.kind == "checkpoint":
                 room.learn(event.body["bytes"])
             backup.maybe()
-            watch.on_event(event)
+            self.watch.on_event(event)
 
         return Driver(
             sweep,
@@ -316,10 +339,10 @@ class Drive:
             stage=step.stage,
         )
 
-    def _run_backend(self, driver: Driver, step: Step, backend: Backend, watch: Watch, home: session.Home) -> None:
+    def _run_backend(self, driver: Driver, step: Step, backend: Backend, home: session.Home) -> None:
         sweep = step.sweep
         if backend == "inline":
-            inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], step.data, tee=watch.tee)
+            inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], step.data, tee=self.watch.tee)
             return
         from tuner.backends.ray_tune import driver_side
 
@@ -351,7 +374,8 @@ Steps = Callable[[Drive, History], Iterator[Step]]
 def search_only(drive: Drive, history: History) -> Iterator[Step]:
     """Yield the one step of a sweep that is no study."""
     sweep = drive.plan.sweep
-    yield Step(Stage(), sweep, {None: drive.data} if drive.data else {}, make_strategy(sweep), make_rules(sweep))
+    data: dict[int | None, Data] = {None: drive.data} if drive.data else {}
+    yield Step(Stage(), sweep, data, make_strategy(sweep), drive.plan.trials, make_rules(sweep))
 
 
 @contextlib.contextmanager

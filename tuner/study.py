@@ -10,31 +10,28 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import statistics
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner import checkpoints
+from tuner import final
 from tuner.backends.driver import Driver, seed_of
 from tuner.backends.stage import WAIT, Stage, Suggestion, Wait
+from tuner.final import BASELINE
 from tuner.history import FINISHED, RANKED, History, TrialRecord, ranking
+from tuner.openings import openings
 from tuner.results import DEFAULT_STORAGE, Results, from_history
-from tuner.run import Backend, Drive, Step, Watch, start
+from tuner.run import Backend, Drive, Step, Watch, run
 from tuner.run_folder import write_text
 from tuner.space import Space
 from tuner.spec import Sweep
-from tuner.spec.code import is_builtin
-from tuner.spec.text import table
 from tuner.stopping import make_rules
 from tuner.strategies import Observation, make_strategy
-from tuner.strict_json import to_json
-from tuner.trainable import Data, Split
+from tuner.trainable import Data
 
 if TYPE_CHECKING:
     from tuner.analysis import comparison
 
-# The baseline's number among the configs; those of a strategy count from 1.
-BASELINE = 0
 FOLDS = 5
 
 
@@ -60,28 +57,29 @@ def study(
     Raises:
         TunerError: As tuner.run.
     """
-    return start(sweep, steps, storage=storage, name=name, backend=backend, address=address, watch=watch)
+    return run(sweep, storage=storage, name=name, backend=backend, address=address, watch=watch, steps=steps)
 
 
 def steps(drive: Drive, history: History) -> Iterator[Step]:
     """Yield the steps of a study, each once those before it are over."""
-    stages = {
-        "baseline": _baseline,
-        "search": _search,
-        "refine": _refine,
-        "cross_validate": _cross_validate,
-        "final": _final,
-    }
-    for name, stage in stages.items():
-        if name in drive.plan.sweep.study.stages:
+    for name, stage in _STAGES.items():
+        if name in drive.plan.sweep.study.stages and not _is_past(history, name):
             yield from stage(drive, history)
-    drive.note(history, {"study": "done"})
+    if not openings(history.notes).over:
+        drive.note(history, {"study": "done"})
 
 
-def _step(drive: Drive, stage: Stage, data: Mapping[int | None, Data] | None = None) -> Step:
-    """Return a step that lists its trials itself; no rule ends them early."""
+def _is_past(history: History, stage: str) -> bool:
+    """Return whether a later stage has begun: it rests on this one, which must not go on even if time ended it."""
+    later = [*_STAGES][[*_STAGES].index(stage) + 1 :]
+    begun = any(record.stage in later for record in history.trials.values())
+    return begun or any(_noted(history, name) for name in later)
+
+
+def _step(drive: Drive, stage: Stage, trials: int, data: Mapping[int | None, Data] | None = None) -> Step:
+    """Return a step that lists its trials itself, at most so many; no rule ends them early."""
     sweep = drive.plan.sweep
-    return Step(stage, sweep, _data(drive) if data is None else data, make_strategy(sweep))
+    return Step(stage, sweep, _data(drive) if data is None else data, make_strategy(sweep), trials)
 
 
 def _data(drive: Drive) -> dict[int | None, Data]:
@@ -114,12 +112,12 @@ def _baseline(drive: Drive, history: History) -> Iterator[Step]:
             return None
         return Suggestion(config, "baseline", "the defaults", BASELINE, repeat, seed_of(sweep, repeat))
 
-    yield _step(drive, Stage("baseline", after=-1, listed=listed))
+    yield _step(drive, Stage("baseline", after=-1, listed=listed), sweep.study.repeats)
 
 
 def _search(drive: Drive, history: History) -> Iterator[Step]:
     sweep = drive.plan.sweep
-    yield Step(Stage(), sweep, _data(drive), make_strategy(sweep), make_rules(sweep))
+    yield Step(Stage(), sweep, _data(drive), make_strategy(sweep), drive.plan.trials, make_rules(sweep))
 
 
 def _of(history: History, stage: str) -> list[TrialRecord]:
@@ -134,15 +132,21 @@ def _refine(drive: Drive, history: History) -> Iterator[Step]:
     for number in range(1, sweep.study.refine_rounds + 1):
         if not ranking(history.trials.values(), sweep.metric, sweep.mode):
             return  # there is no region to narrow the space to
-        noted = [note for note in _noted(history, "refine") if note["round"] == number]
-        note = noted[0] if noted else _narrow(drive, history, sweep, number)
+        rounds = {note["round"]: note for note in _noted(history, "refine")}
+        note = rounds[number] if number in rounds else _narrow(drive, history, sweep, number)
         sweep = _refined(drive.plan.sweep, note)
+        if number + 1 in rounds:
+            continue  # as _is_past
+        file = drive.folder / f"refine-{number}.toml"
+        if not file.exists():
+            write_text(file, refined_file(sweep, note, number))
         stage = Stage("refine", note["trials"], note["after"], _inside(sweep, drive, history, note["after"]))
-        yield Step(stage, sweep, _data(drive), make_strategy(sweep), make_rules(sweep))
+        trials = note["trials"] * sweep.search.repeats
+        yield Step(stage, sweep, _data(drive), make_strategy(sweep), trials, make_rules(sweep))
 
 
 def _narrow(drive: Drive, history: History, sweep: Sweep, number: int) -> dict[str, Any]:
-    """Decide on the next space, write it as a sweep file of its own, and note it."""
+    """Decide on the next space and note it."""
     from tuner.analysis.refine import refine
 
     results = from_history(drive.folder, history, running=True)
@@ -164,7 +168,6 @@ def _narrow(drive: Drive, history: History, sweep: Sweep, number: int) -> dict[s
         "changes": [dataclasses.asdict(change) for change in changes],
     }
     drive.note(history, {"refine": note})
-    write_text(drive.folder / f"refine-{number}.toml", refined_file(_refined(drive.plan.sweep, note), note, number))
     return note
 
 
@@ -231,7 +234,8 @@ def _cross_validate(drive: Drive, history: History) -> Iterator[Step]:
     def listed(history: History) -> Suggestion | Wait | None:
         return _next_block(sweep, candidates, folds, history)
 
-    yield _step(drive, Stage("cross_validate", after=-1, listed=listed), data)
+    most = len(candidates) * folds * sweep.study.cv_seeds
+    yield _step(drive, Stage("cross_validate", after=-1, listed=listed), min(most, sweep.study.cv_trials or most), data)
 
 
 def _next_block(
@@ -279,12 +283,14 @@ def schedule(seeds: int, folds: int) -> list[list[tuple[int, int]]]:
 def _final(drive: Drive, history: History) -> Iterator[Step]:
     sweep = drive.plan.sweep
     ranked = ranking(history.trials.values(), sweep.metric, sweep.mode)
-    if sweep.data is None or not ranked:
+    done = openings(history.notes).over and not drive.again
+    if sweep.data is None or not ranked or done:
         return
     winner = chosen(history, sweep)
     configs = {BASELINE: baseline_config(sweep), winner: _config_of(history, sweep, winner)}
     if configs[BASELINE] == configs[winner]:
-        configs = {BASELINE: configs[BASELINE]}  # the search has found nothing better than the defaults
+        # The search has found nothing better than the defaults.
+        winner, configs = BASELINE, {BASELINE: configs[BASELINE]}
     load = importlib.import_module("trainables.data").load
     whole: Data = load(sweep.data.model_dump(), sweep.seed, whole=True)
 
@@ -297,64 +303,8 @@ def _final(drive: Drive, history: History) -> Iterator[Step]:
                 return Suggestion(config, "final", why, index, 0, seed_of(sweep, 0), until=until)
         return None
 
-    yield _step(drive, Stage("final", after=-1, listed=listed), {None: whole})
-    if not _noted(history, "test_scores"):
-        _open_test(drive, history, whole)
-
-
-def _open_test(drive: Drive, history: History, whole: Data) -> None:
-    """Open the test split, score winner and baseline in this one opening, and write final/."""
-    sweep = drive.plan.sweep
-    trained = [record for record in _of(history, "final") if record.status in RANKED and record.checkpoints]
-    if not is_builtin(sweep.trainable) or not trained:
-        why = "of its final models none was trained" if is_builtin(sweep.trainable) else "it is no built-in trainable"
-        drive.note(history, {"warning": f"The test split stays sealed: {why}, so there is nothing to score."})
-        return
-    assert sweep.data is not None
-    options = sweep.data.model_dump()
-    # First the note: an opening that nobody heard of would be one too many.
-    drive.note(history, {"test_opened": 1 + len(_noted(history, "test_opened"))})
-    test = importlib.import_module("trainables.data").load_test(options, sweep.seed, whole.preprocess)
-    training = importlib.import_module("trainables.training")
-    build = importlib.import_module(f"trainables.{sweep.trainable}").build
-    data, scores, predictions = dataclasses.replace(whole, val=test), {}, {}
-    for record in trained:
-        kept = checkpoints.load(checkpoints.verify(drive.folder, record.checkpoints[-1]))
-        config = training.complete(sweep.trainable, record.config)
-        measured, values = training.score(build, config, data, kept.state, record.seed)
-        scores[str(record.proposal)] = {name.replace("val_", "test_"): value for name, value in measured.items()}
-        predictions[str(record.proposal)] = values
-    winner = next((record for record in trained if record.proposal != BASELINE), trained[0])
-    told = {"winner": winner.proposal, "samples": len(test), "scores": scores}
-    if winner.proposal != BASELINE and str(BASELINE) in predictions:
-        told["difference"] = _difference(predictions[str(BASELINE)], predictions[str(winner.proposal)], test, sweep)
-    drive.note(history, {"test_scores": told})
-    _write_final(drive, winner, told, whole.preprocess)
-
-
-def _difference(baseline: Any, winner: Any, test: Split, sweep: Sweep) -> dict[str, Any]:
-    """Return by how much the winner is ahead of the baseline on the test split, with a paired interval."""
-    from tuner.analysis.paired import paired_difference
-
-    return dataclasses.asdict(paired_difference(baseline, winner, test.y, sweep.metric, seed=sweep.seed))
-
-
-def _write_final(drive: Drive, winner: TrialRecord, told: Mapping[str, Any], preprocess: Mapping[str, Any]) -> None:
-    """Write final/: config.toml, metrics.json, model.pt, preprocess.json of the retrained winner."""
-    folder = drive.folder / "final"
-    kept = checkpoints.load(checkpoints.verify(drive.folder, winner.checkpoints[-1]))
-    write_text(folder / "config.toml", table(winner.config))
-    write_text(folder / "preprocess.json", to_json(dict(preprocess)) + "\n")
-    metrics = {
-        "trial": winner.trial,
-        "epochs": max(winner.epochs),
-        "n_test": told["samples"],
-        "test": told["scores"][str(winner.proposal)],
-        "baseline": told["scores"].get(str(BASELINE)),
-        "difference": told.get("difference"),
-    }
-    write_text(folder / "metrics.json", to_json(metrics) + "\n")
-    checkpoints.write_tensors(folder / "model.pt", kept.state.get("model", kept.state))
+    yield _step(drive, Stage("final", after=-1, listed=listed), len([*filter(None, configs.values())]), {None: whole})
+    final.score_winner(drive, history, whole, winner)
 
 
 def chosen(history: History, sweep: Sweep) -> int:
@@ -396,3 +346,12 @@ def _config_of(history: History, sweep: Sweep, index: int) -> dict[str, Any]:
         for record in history.trials.values()
         if record.proposal == index and record.stage in ("search", "refine")
     )
+
+
+_STAGES: dict[str, Callable[[Drive, History], Iterator[Step]]] = {
+    "baseline": _baseline,
+    "search": _search,
+    "refine": _refine,
+    "cross_validate": _cross_validate,
+    "final": _final,
+}

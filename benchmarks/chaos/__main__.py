@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.chaos import harness
 from benchmarks.chaos.race import Race, prepare, race
-from benchmarks.chaos.scenarios import INLINE, RAY, Scenario
+from benchmarks.chaos.scenarios import INLINE, RAY, STUDIES, Scenario
 from benchmarks.chaos.starter import WarmStarter
 
 _PACKAGES = ("ray", "torch", "hyperopt", "numpy")
@@ -50,6 +50,9 @@ def main() -> int:
         if options.every_epoch and options.only is None:
             outcomes.append(_killed_every_epoch(folder / "every-epoch", warm, options))
             _say(outcomes[-1])
+        if options.study_kills and options.only is None:
+            outcomes.append(_killed_at_every_point(folder / "every-point", warm, options))
+            _say(outcomes[-1])
         if options.races and options.only is None:
             races = _race(folder / "races", warm, options)
     result = _result(options, outcomes, races, time.monotonic() - began)
@@ -68,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=60, help="kills in all, at least (with --backend both: on each)")
     parser.add_argument("--ray-kills", type=int, help="kills on Ray, where they should be fewer")
+    parser.add_argument("--study-kills", type=int, default=0, help="kills of whole studies, inline, beside those")
     parser.add_argument("--seed", type=int, default=1, help="decides every kill")
     parser.add_argument("--backend", choices=("inline", "ray", "both"), default="inline")
     parser.add_argument(
@@ -91,6 +95,8 @@ def _parts(options: argparse.Namespace) -> list[tuple[str, Sequence[Scenario], i
         parts.append(("inline", INLINE, options.kills))
     if options.backend in ("ray", "both"):
         parts.append(("ray", RAY, options.kills if options.ray_kills is None else options.ray_kills))
+    if options.study_kills:
+        parts.append(("study", STUDIES, options.study_kills))
     return parts
 
 
@@ -99,6 +105,17 @@ def _killed_every_epoch(folder: Path, warm: WarmStarter, options: argparse.Names
     untouched = harness.run_untouched(scenario, folder / "untouched", warm)
     outcome = harness.EveryEpoch(scenario, untouched, folder / "killed", warm, options.seed, 0, most=1000).run()
     outcome.scenario = f"{scenario.name}, every epoch"
+    return outcome
+
+
+def _killed_at_every_point(folder: Path, warm: WarmStarter, options: argparse.Namespace) -> harness.Outcome:
+    untouched = harness.run_untouched(STUDIES[0], folder / "untouched", warm)
+    chaos = harness.EveryPoint(STUDIES[0], untouched, folder / "killed", warm, options.seed, 0, most=1000)
+    outcome = chaos.run()
+    outcome.scenario = f"{STUDIES[0].name}, every point"
+    if len(outcome.kills) != len(chaos.plan):
+        missed = chaos.plan[len(outcome.kills)]
+        outcome.verdict.problems.append(f"points missed: {len(outcome.kills)} of {len(chaos.plan)}, then {missed}")
     return outcome
 
 

@@ -5,15 +5,20 @@ It reads the trainable's own log of every epoch really executed, the frames as `
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 # What a kill may change: who did it, when, how often.
-VOLATILE = ("worker", "started_at", "duration_s", "attempts", "reported_at")
+VOLATILE = ("worker", "started_at", "duration_s", "attempts", "reported_at", "epoch_s", "best.epoch_s", "last.epoch_s")
+# Notes of a driver's turn, of which a killed sweep has more.
+_OF_A_TURN = ("finished", "test_continued")
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,10 @@ class Evidence:
         log: The trainable's lines, in order.
         trials: The trials frame's rows.
         epochs: The epochs frame's rows.
-        files: Name -> SHA-256 of what is in best/, and of each trial's predictions.
+        files: Name -> SHA-256 of what is in best/ and final/, of each trial's predictions, and of refine-N.toml.
         kept: (trial, epoch) of every checkpoint folder left on disk, and the names of other things there.
         status: The exit status.
+        notes: What the journal's notes say, in order, but for those of a driver's turn.
     """
 
     log: list[dict[str, Any]]
@@ -35,6 +41,7 @@ class Evidence:
     files: dict[str, str]
     kept: list[str]
     status: int
+    notes: list[str]
 
 
 @dataclass
@@ -59,15 +66,17 @@ def gather(run: Path, log: Path, trials: Path, epochs: Path, status: int) -> Evi
     """Read what a sweep left behind.
 
     Args:
-        run: Its run folder, of which only best/, predictions/ and the names in checkpoints/ are read.
+        run: Its run folder, of which best/, final/, predictions/, refine-N.toml, the names in checkpoints/, and of the
+            journal the notes are read.
         log: The trainable's log.
         trials: The trials frame as JSON.
         epochs: The epochs frame as JSON.
         status: The exit status.
     """
     lines = log.read_text().splitlines() if log.exists() else []
-    named = [path for folder in ("best", "predictions") for path in sorted((run / folder).glob("*"))]
-    files = {path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in named}
+    named = [path for folder in ("best", "final", "predictions") for path in sorted((run / folder).glob("*"))]
+    named += sorted(run.glob("refine-*.toml")) + sorted(run.glob(".*.writing/*"))
+    files = {path.relative_to(run).as_posix(): _digest(path) for path in named}
     folders = sorted((run / "checkpoints").glob("*/*"))
     kept = sorted(f"{path.parent.name}/{path.name.split('-')[0]}" for path in folders)
     return Evidence(
@@ -77,7 +86,24 @@ def gather(run: Path, log: Path, trials: Path, epochs: Path, status: int) -> Evi
         files,
         kept,
         status,
+        _notes(run / "journal.sqlite"),
     )
+
+
+def _digest(path: Path) -> str:
+    """Return a file's SHA-256; of metrics, without how long an epoch took."""
+    if path.is_dir():  # of a sweep that did not end: told as a difference, by its name
+        return "a folder"
+    content = path.read_bytes()
+    if path.name == "metrics.json":
+        content = re.sub(rb'"epoch_s": [0-9.e-]+', b"", content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _notes(journal: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT body FROM events WHERE kind = 'note' ORDER BY seq").fetchall()
+    return [body for (body,) in rows if not set(_OF_A_TURN) & set(json.loads(body))]
 
 
 def check(untouched: Evidence, killed: Evidence, kills: int, concurrency: int, *, same: bool) -> Verdict:
@@ -92,7 +118,8 @@ def check(untouched: Evidence, killed: Evidence, kills: int, concurrency: int, *
     """
     verdict = Verdict()
     _conserved(verdict, killed)
-    _executed(verdict, killed)
+    if untouched.log:  # a study's trainable is a built-in one, and keeps none
+        _executed(verdict, killed)
     _attempts(verdict, killed, kills, concurrency)
     if len(killed.trials) != len(untouched.trials):
         verdict.add(
@@ -185,6 +212,12 @@ def _same(verdict: Verdict, untouched: Evidence, killed: Evidence) -> None:
                 kind = "proposals differ" if any(name.startswith("config.") for name in names) else figure
                 values = "; ".join(f"{name} {old[place][name]!r} -> {new[place].get(name)!r}" for name in names[:3])
                 verdict.add(kind, f"{key} {place}: {values}")
+    for note in sorted((Counter(untouched.notes) - Counter(killed.notes)).elements()):
+        verdict.add("notes lost", note[:120])
+    for note in sorted((Counter(killed.notes) - Counter(untouched.notes)).elements()):
+        verdict.add("notes duplicated", note[:120])
+    if not verdict.problems and untouched.notes != killed.notes:
+        verdict.add("notes differ", "they come in another order")
     before, after = _states(untouched), _states(killed)
     for place in sorted(before.keys() & after.keys()):
         if before[place] != after[place]:

@@ -139,11 +139,12 @@ class Sweep:
         return (self.folder / f"killed-{round_}").exists()
 
     def arguments(self) -> list[str]:
-        """Return the command that goes on: run where there is no run folder, else resume."""
+        """Return the command that goes on: run (or study) where there is no run folder, else resume."""
         backend = ["--backend", self.scenario.backend, "--quiet"]
         if self.run.exists() and not self.start_again:
             return ["resume", str(self.run), *backend]
-        return ["run", str(self.file), "--storage", str(self.run.parent), "--name", "sweep", *backend]
+        begin = "study" if self.scenario.study else "run"
+        return [begin, str(self.file), "--storage", str(self.run.parent), "--name", "sweep", *backend]
 
     def export(self, status: int) -> Evidence:
         """Export the frames, and gather what else the sweep left."""
@@ -177,7 +178,8 @@ def run_untouched(scenario: Scenario, folder: Path, warm: WarmStarter | None) ->
     points = Counter(sweep.trace.read_text().splitlines())
     if status not in (0, 3):
         raise RuntimeError(f"{scenario.name}: the untouched sweep exits with {status}: {sweep.words()}")
-    train_s = time.monotonic() - (time.time() - sweep.log.stat().st_mtime) - first_epoch
+    ended = sweep.log if sweep.log.exists() else sweep.trace
+    train_s = time.monotonic() - (time.time() - ended.stat().st_mtime) - first_epoch
     return Untouched(sweep.export(status), points, startup_s, span_s, train_s)
 
 
@@ -328,6 +330,20 @@ class EveryEpoch(Chaos):
 
     def _draw(self, rng: random.Random) -> Kill:
         return Kill("process", "after commit epoch+checkpoint", 1)
+
+
+class EveryPoint(Chaos):
+    """A study killed once at each durable write that only a study has, and at those of best/, in their order."""
+
+    def _draw(self, rng: random.Random) -> Kill | None:
+        done = len(self.outcome.kills)
+        return Kill("process", self.plan[done], 1) if done < len(self.plan) else None
+
+    @property
+    def plan(self) -> list[str]:
+        """The names of its points; in the order in which they are first passed."""
+        own = ("note.", "refine-N", "final", "best")
+        return [name for name in self.untouched.points if any(part in name for part in own)]
 
 
 def _derive(*parts: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import re
 import shutil
@@ -101,13 +102,14 @@ def install(environment: Mapping[str, str]) -> Points:
 
 def _connection(points: Points) -> type[sqlite3.Connection]:
     class Connection(sqlite3.Connection):
-        """A connection that passes a point before and after each commit, named by the rows' kinds."""
+        """A connection that passes a point before and after each commit, named by its rows (a note by its key)."""
 
         kinds: tuple[str, ...] = ()
 
         def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
             if _INSERT.match(sql):
-                self.kinds += (str(args[0][1]),)
+                kind, body = str(args[0][1]), args[0][7]
+                self.kinds += (f"note.{next(iter(json.loads(body)), '')}" if kind == "note" else kind,)
                 points.reach(f"inside commit {'+'.join(self.kinds)}")
             if not _END.match(sql):
                 return super().execute(sql, *args)

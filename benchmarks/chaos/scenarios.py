@@ -7,6 +7,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRIALS, EPOCHS = 8, 6
+# Every stage, on a few real images: two rounds of refinement, a race over folds, a final test.
+_STUDY = """
+[sweep]
+name = "sweep"
+trainable = "cnn"
+seed = 3
+max_epochs = 2
+[data]
+name = "digits"
+limit = 80
+folds = 2
+[space]
+learning_rate = {{ loguniform = [1e-3, 0.3] }}
+dropout = {{ uniform = [0.0, 0.5] }}
+[defaults]
+filters = 2
+conv_layers = 1
+dense_units = 4
+[search]
+strategy = "{strategy}"
+trials = 10
+[stopping]
+rules = {rules}
+[study]
+repeats = 2
+refine_rounds = 2
+refine_trials = 1
+top = 1
+[resources]
+gpus_per_trial = 0
+max_concurrent = 1
+[failure]
+max_retries = 1000
+"""
 
 
 @dataclass(frozen=True)
@@ -20,6 +54,7 @@ class Scenario:
         concurrency: Trials at a time; inline it is always 1.
         repeats: Seeds a config.
         slow: Whether an epoch takes a second, so that it is lost, with its worker, in the middle.
+        study: Whether it is a whole study: of a built-in trainable, since only such a one is scored on the test split.
     """
 
     strategy: str
@@ -28,6 +63,7 @@ class Scenario:
     concurrency: int = 1
     repeats: int = 1
     slow: bool = False
+    study: bool = False
 
     @property
     def name(self) -> str:
@@ -35,7 +71,8 @@ class Scenario:
         rule = "+asha" if self.asha else ""
         repeats = f"*{self.repeats}" if self.repeats > 1 else ""
         slow = " slow" if self.slow else ""
-        return f"{self.strategy}{rule}{repeats} {self.backend} x{self.concurrency}{slow}"
+        what = f"study {self.strategy}" if self.study else self.strategy
+        return f"{what}{rule}{repeats} {self.backend} x{self.concurrency}{slow}"
 
     @property
     def comparable(self) -> bool:
@@ -52,6 +89,8 @@ class Scenario:
 
     def text(self) -> str:
         """Return the sweep file's text."""
+        if self.study:
+            return _STUDY.format(strategy=self.strategy, rules='["asha"]' if self.asha else "[]")
         pause = 1.0 if self.slow else 0.02 if self.backend == "inline" else 0.15
         asha = '[stopping]\nrules = ["asha"]\n[stopping.asha]\ngrace_epochs = 2\nreduction = 2\n' if self.asha else ""
         return f"""
@@ -82,6 +121,7 @@ INLINE = (
     *(Scenario(strategy, asha) for strategy in ("grid", "random", "hyperopt") for asha in (False, True)),
     Scenario("random", repeats=2),
 )
+STUDIES = (Scenario("random", study=True), Scenario("hyperopt", asha=True, study=True))
 RAY = (
     Scenario("random", backend="ray", concurrency=2),
     Scenario("hyperopt", asha=True, backend="ray"),

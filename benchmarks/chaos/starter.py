@@ -194,12 +194,20 @@ def _serve() -> None:
 
     for name in (
         "torch",
+        "torch._dynamo",  # torch's optimizers import it, which takes seconds
         "hyperopt",
         "tuner.run",
         "tuner.cli.main",
         "tuner.cli.progress",
         "threadpoolctl",
         "rich.live",
+        "sklearn.datasets",
+        "trainables.cnn",
+        "trainables.data",
+        "tuner.study",
+        "tuner.analysis.comparison",
+        "tuner.analysis.paired",
+        "tuner.analysis.refine",
     ):
         importlib.import_module(name)
     alive: set[int] = set()

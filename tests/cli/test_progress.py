@@ -7,6 +7,7 @@ from made_runs import Made, failed
 from rich.cells import cell_len
 from rich.console import Console
 
+from tuner.backends.stage import Stage
 from tuner.cli import progress
 from tuner.cli.progress import Lines, Live, Silence, end_line, make_display, panel, start_line
 from tuner.cli.standing import Goal, Standing
@@ -159,6 +160,40 @@ def test_the_first_line_says_what_runs_and_where(project):
     folder = project / "runs/mine-2"
     assert start_line(plan, folder) == "mine-2: 4 trials (random) of up to 3 epochs, 2 at a time, in runs/mine-2"
     assert "1 at a time" in start_line(plan, folder, inline=True)
+
+
+def test_of_a_study_each_stage_is_counted_by_itself():
+    """Else the total would grow from stage to stage, and say nothing."""
+
+    def made(number, stage, repeat, status="completed"):
+        trial = Made(config(number), [0.5], status, proposal=number, repeat=repeat)
+        return [event._replace(body={**event.body, "stage": stage}) for event in trial.events(number, "val_accuracy")]
+
+    now = Standing(GOAL, History(), began_at=100.0)
+    now.begin(Stage("search"), 24)
+    for event in [*made(1, "search", 1), *made(2, "search", 1)]:
+        now.add(event)
+    assert "  search 2 of 24 trials" in "\n".join(text(now.snapshot(110.0)))
+    now.begin(Stage("cross_validate", after=-1), 40)
+    assert "  cross_validate 0 of 40 trials" in "\n".join(text(now.snapshot(110.0)))
+    for event in made(3, "cross_validate", 1):
+        now.add(event)
+    line = end_line(now.history.trials["t0003"], now.snapshot(110.0))
+    assert line.startswith("[cross_validate  1/40] t0003 completed  val_accuracy 0.5000 (epoch 1)  best 0.5000 (t0001)")
+    # A round of refinement begins after the proposals of those before it.
+    now.begin(Stage("refine", after=5), 3)
+    assert now.snapshot(110.0).counts == {"pending": 3}
+
+
+def test_a_final_training_has_no_validation_to_miss():
+    trial = Made(config(1), [None, None])
+    begun, *rest = trial.events(1, "val_accuracy")
+    now = Standing(GOAL, History(), began_at=100.0)
+    now.begin(Stage("final", after=-1), 2)
+    for event in [begun._replace(body={**begun.body, "stage": "final"}), *rest]:
+        now.add(event)
+    line = end_line(now.history.trials["t0001"], now.snapshot(110.0))
+    assert line.startswith("[final 1/2] t0001 completed  trained for 2 epochs")
 
 
 class Broken(io.StringIO):

@@ -18,7 +18,7 @@ from PIL import Image
 from tuner.errors import RunError
 from tuner.history import Event
 from tuner.journal import FILE_NAME, Journal
-from tuner.report import findings, write_report
+from tuner.report import answer, findings, write_report
 from tuner.report.findings import Missing, attempt
 from tuner.results import load
 
@@ -352,3 +352,11 @@ def test_a_report_imports_neither_torch_nor_ray(tmp_path):
     first, *told = done.stdout.splitlines()
     assert first == "runs/one/report.html" and len(told) == 3
     assert told[0].startswith("best: t0004, lr=0.001 kind=b")
+
+
+def test_ahead_of_the_baseline_means_better_in_either_mode():
+    paired = {"difference": -0.5, "low": -0.75, "high": -0.25, "level": 0.95}
+    # A smaller error is an advance.
+    assert ": 0.5000 ahead, 95% paired interval 0.2500 to 0.7500" in answer._ahead(paired, "min")
+    assert ": -0.5000 ahead" in answer._ahead(paired, "max")
+    assert answer._ahead({"difference": None, "note": "why"}, "max") == ""

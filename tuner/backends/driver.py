@@ -147,11 +147,7 @@ class Driver:
 
     def _records(self) -> list[TrialRecord]:
         """Return the trials of this stage, in the order of their numbers."""
-        return [
-            record
-            for record in self.history.trials.values()
-            if record.stage == self.stage.name and record.proposal > self.stage.after
-        ]
+        return [record for record in self.history.trials.values() if self.stage.holds(record)]
 
     def _most(self) -> int:
         return self.sweep.search.trials if self.stage.trials is None else self.stage.trials
@@ -449,7 +445,8 @@ class Driver:
             return
         records = [other for other in self.history.trials.values() if other.stage != "final"]
         unfinished = {other.proposal for other in records if other.status not in FINISHED}
-        unfinished.add(records[-1].proposal if self._repeats_left(records) else 0)
+        if records[-1].stage in COMPARED and self._repeats_left(records):
+            unfinished.add(records[-1].proposal)
         # A config whose repeats are not over may yet fall behind: it neither loses a checkpoint nor costs another one.
         over = [other for other in records if other.proposal not in unfinished]
         best = {ranked.trial.trial for ranked in ranking(over, metric, mode)[:keep]}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.history import History
+from tuner.history import History, TrialRecord
 from tuner.strategies import Observation
 
 
@@ -61,3 +61,7 @@ class Stage:
     after: int = 0
     prior: tuple[Observation, ...] = ()
     listed: Listed | None = None
+
+    def holds(self, record: TrialRecord) -> bool:
+        """Return whether a trial belongs to this stage."""
+        return record.stage == self.name and record.proposal > self.after

@@ -36,6 +36,8 @@ Run = Annotated[
         show_default=False,
     ),
 ]
+Storage = Annotated[str, typer.Option(metavar="DIR", help="Where run folders live.")]
+Name = Annotated[str | None, typer.Option(help="The run's name; a taken one is refused.", show_default="the sweep's")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE ...", help="Override any key: --set search.trials=8 sweep.seed=1"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
+    from tuner.backends.stage import Stage
     from tuner.plan import Plan
 
 REDRAWS_PER_S = 4.0
@@ -38,6 +39,9 @@ class Display(Protocol):
 
     def on_event(self, event: Event) -> None:
         """Take one committed event."""
+
+    def on_stage(self, stage: Stage, trials: int) -> None:
+        """Take a study's next stage, and the most trials that it will have."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -65,6 +69,9 @@ class Silence:
     def on_event(self, event: Event) -> None:
         pass
 
+    def on_stage(self, stage: Stage, trials: int) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -80,6 +87,8 @@ class Lines:
     def on_plan(self, plan: Plan, folder: Path) -> None:
         self._standing = standing(plan, folder)
         self._print(start_line(plan, folder, self._inline))
+        if self._standing.history.study:
+            self._print(f"a study: {', '.join(plan.sweep.study.stages)}")
 
     def on_event(self, event: Event) -> None:
         if self._standing is None:
@@ -88,6 +97,10 @@ class Lines:
         if event.kind == "end" and event.body["status"] in FINISHED:
             record = self._standing.history.trials[event.trial]
             self._print(end_line(record, self._standing.snapshot(time.time())))
+
+    def on_stage(self, stage: Stage, trials: int) -> None:
+        if self._standing is not None:
+            self._standing.begin(stage, trials)
 
     def close(self) -> None:
         pass
@@ -122,6 +135,10 @@ class Live:
     def on_event(self, event: Event) -> None:
         if self._standing is not None:
             self._standing.add(event)
+
+    def on_stage(self, stage: Stage, trials: int) -> None:
+        if self._standing is not None:
+            self._standing.begin(stage, trials)
 
     def close(self) -> None:
         try:
@@ -187,7 +204,7 @@ def start_line(plan: Plan, folder: Path, inline: bool = False) -> str:
 def end_line(record: TrialRecord, now: Snapshot) -> str:
     """Return one line about a trial that has just ended."""
     goal = now.goal
-    place = f"[{now.done:>{len(str(now.total))}}/{now.total}]"
+    place = f"[{now.stage}{' ' if now.stage else ''}{now.done:>{len(str(now.total))}}/{now.total}]"
     best = f"  best {words.number(now.best.value)} ({now.best.trial.trial})" if now.best else ""
     return (
         f"{place} {record.trial} {record.status:<9}  {_outcome(record, goal)}{best}"
@@ -199,6 +216,8 @@ def _outcome(record: TrialRecord, goal: Goal) -> str:
     epoch = record.best_epoch(goal.metric, goal.mode)
     if record.status == "failed":
         return f"{record.cause}: {words.cut(record.error or '', 100)}"
+    if epoch is None and record.stage == "final":
+        return f"trained for {words.count(max(record.epochs, default=0), 'epoch')}"
     if epoch is None:
         return f"no finite {goal.metric}"
     return f"{goal.metric} {words.number(record.epochs[epoch].metrics[goal.metric])} (epoch {epoch})"
@@ -230,9 +249,11 @@ def panel(now: Snapshot, width: int, height: int) -> RenderableType:
 def _bar_line(now: Snapshot) -> Text:
     from rich.text import Text
 
-    filled = BAR * now.done // max(1, now.total)
-    line = Text.assemble(("━" * filled, "green"), ("─" * (BAR - filled), "bright_black"))
-    line.append(f"  {now.done} of {words.count(now.total, 'trial')}")
+    bar = BAR - len(now.stage)  # so that the line fits 80 columns
+    filled = bar * now.done // max(1, now.total)
+    line = Text.assemble(("━" * filled, "green"), ("─" * (bar - filled), "bright_black"))
+    line.append(f"  {now.stage}", style="bold")
+    line.append(f"{' ' if now.stage else ''}{now.done} of {words.count(now.total, 'trial')}")
     if now.left_s is not None and now.done < now.total:
         line.append(f"   about {words.duration(max(1, round(now.left_s)))} left")
     return line
@@ -256,7 +277,8 @@ def _best_line(now: Snapshot) -> Text:
     from rich.text import Text
 
     if now.best is None:
-        return Text("no trial has ended yet" if now.running else "starting", style="dim")
+        none = f"no trial {'of the search ' if now.stage else ''}has ended yet"
+        return Text(none if now.running else "starting", style="dim")
     record = now.best.trial
     epoch = record.best_epoch(now.goal.metric, now.goal.mode)
     line = Text(f"best {words.number(now.best.value)}", style="bold green")

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 EXAMPLE = "tuner resume latest --trials 48"
 
 Trials = Annotated[int | None, typer.Option(min=1, help="Extend the sweep to this many configs.", show_default=False)]
+Again = Annotated[bool, typer.Option("--again", help="Score a finished study's test split once more.")]
 
 
 def resume(
     run: Run,
     trials: Trials = None,
+    again: Again = False,
     backend: Backend = BackendName.ray,
     address: Address = None,
     set_: Set = None,
@@ -34,7 +36,8 @@ def resume(
     extra = overrides(set_)
     results = load(run)
     tell_folder(results.folder)
-    if results.status in ("completed", "failed") and _nothing_to_add(results, trials, extra):
+    changed = again or (results.history.study and (trials or extra))  # what it may not be is said in resume
+    if results.status in ("completed", "failed") and not changed and _nothing_to_add(results, trials, extra):
         return _already_finished(results, quiet=quiet, strict=strict)
     return watched(
         lambda watch: resume_sweep(
@@ -44,6 +47,7 @@ def resume(
             backend=backend.value,
             address=address,
             watch=watch,
+            again=again,
         ),
         inline=backend is BackendName.inline,
         quiet=quiet,
@@ -70,7 +74,19 @@ def _already_finished(results: Results, *, quiet: bool, strict: bool) -> int:
     if not quiet:
         trials = count(len(results.records()), "trial")
         said = f"{results.name} is finished: {trials}, nothing to add. To see it, or to add to it:"
+        if results.history.study:
+            said = f"{results.name} is finished: {trials}; {_openings(results)}. To see it, or its best config:"
         show(console(), [said, f"  {command('show', results.folder)}", f"  {list(next_commands(results))[-1]}"])
     if sentence and status:
         complain(sentence)
     return status
+
+
+def _openings(results: Results) -> str:
+    from tuner.cli.words import count
+    from tuner.openings import openings
+
+    stood = openings(results.history.notes)
+    if not stood.count:
+        return "the test split is sealed"
+    return f"the test split was opened {count(stood.count, 'time')}, and is again only with --again"

@@ -6,11 +6,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from tuner.cli.arguments import Address, Backend, BackendName, Quiet, Set, Strict, SweepFile, overrides
+from tuner.cli.arguments import Address, Backend, BackendName, Name, Quiet, Set, Storage, Strict, SweepFile, overrides
 
 if TYPE_CHECKING:
     from tuner.history import Event
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from tuner.run import Watch
 
 EXAMPLE = "tuner run search_spaces/cnn_digits.toml --set search.trials=8"
-
-Storage = Annotated[str, typer.Option(metavar="DIR", help="Where run folders live.")]
-Name = Annotated[str | None, typer.Option(help="The run's name; a taken one is refused.", show_default="the sweep's")]
 
 
 def run(
@@ -85,7 +80,7 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
                 note(event)
                 display.on_event(event)
 
-            results = start(Watch(on_plan=on_plan, on_event=on_event))
+            results = start(Watch(on_plan=on_plan, on_event=on_event, on_stage=display.on_stage))
     except Interrupted as stop:
         raise _with_command(stop, plans[-1][1]) if plans else stop from None
     except SweepFailed as stop:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuner.history import FINISHED, Event, History, Ranked, TrialRecord, ranking
+
+if TYPE_CHECKING:
+    from tuner.backends.stage import Stage
 
 # Before this many epochs a guess at the time left would only jump about.
 ENOUGH_EPOCHS = 3
@@ -57,9 +60,9 @@ class Snapshot:
 
     Args:
         goal: What it is after.
-        counts: Trials by state; "pending" are those not yet begun.
+        counts: Trials by state, of a study those of its present stage; "pending" are those not yet begun.
         done: Trials that are over.
-        total: Trials there will be.
+        total: Trials there will be, at most.
         best: The best config so far, or None.
         ranked: How many configs it is the best of.
         epochs: Epochs reported in this session.
@@ -67,6 +70,7 @@ class Snapshot:
         elapsed_s: Seconds since this session began.
         left_s: An estimate of the seconds left, or None.
         running: The trials at work, in the order of their numbers.
+        stage: Name of a study's present stage; "" of a sweep, which is all search.
     """
 
     goal: Goal
@@ -80,6 +84,7 @@ class Snapshot:
     elapsed_s: float
     left_s: float | None
     running: list[Running]
+    stage: str = ""
 
 
 @dataclass
@@ -100,9 +105,21 @@ class Standing:
     _first_attempt_at: float | None = None
     _epochs: int = 0
     _ranking: list[Ranked] = field(default_factory=list)
+    _stage: Stage | None = None
+    _most: int = 0
 
     def __post_init__(self) -> None:
         self._rank()
+
+    def begin(self, stage: Stage, trials: int) -> None:
+        """Turn to a study's next stage, of at most so many trials; what is counted is counted of it alone."""
+        with self._lock:
+            self._stage, self._most = stage, trials
+
+    def _records(self) -> list[TrialRecord]:
+        """Return the trials that are counted."""
+        stage, records = self._stage, self.history.trials.values()
+        return [record for record in records if stage is None or stage.holds(record)]
 
     def add(self, event: Event) -> None:
         """Fold one committed event in."""
@@ -122,7 +139,7 @@ class Standing:
     def snapshot(self, now: float) -> Snapshot:
         """Return how the sweep stands at `now`, in seconds since 1970."""
         with self._lock:
-            records = list(self.history.trials.values())
+            records = self._records()
             counts = self._counts(records)
             rate = self._rate(now)
             return Snapshot(
@@ -137,6 +154,7 @@ class Standing:
                 elapsed_s=max(0.0, now - self.began_at),
                 left_s=self._left(records, counts, rate, now),
                 running=[self._running(record) for record in records if self._is_running(record)],
+                stage=self._stage.name if self._stage else "",
             )
 
     def _is_running(self, record: TrialRecord) -> bool:
@@ -149,7 +167,7 @@ class Standing:
             state = record.status if record.status in FINISHED else "pending"
             state = "running" if self._is_running(record) else state
             counts[state] = counts.get(state, 0) + 1
-        unborn = max(0, self.goal.trials - len(records))
+        unborn = max(0, (self._most if self._stage else self.goal.trials) - len(records))
         return {**counts, "pending": counts.get("pending", 0) + unborn}
 
     def _running(self, record: TrialRecord) -> Running:
@@ -160,7 +178,8 @@ class Standing:
 
     def _limit(self, record: TrialRecord) -> int:
         epochs = record.config.get("epochs")
-        return min(epochs, self.goal.max_epochs) if isinstance(epochs, int) else self.goal.max_epochs
+        limits = [self.goal.max_epochs, *([epochs] if isinstance(epochs, int) else [])]
+        return min([*limits, *([record.until] if record.until is not None else [])])
 
     def _rate(self, now: float) -> float | None:
         if self._first_attempt_at is None or not self._epochs or now <= self._first_attempt_at:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tuner.cli.arguments import Address, Backend, BackendName, Quiet, Set, Strict, SweepFile, overrides
-from tuner.cli.run import Name, Storage, watched
+from tuner.cli.arguments import Address, Backend, BackendName, Name, Quiet, Set, Storage, Strict, SweepFile, overrides
+from tuner.cli.run import watched
 
 EXAMPLE = "tuner study search_spaces/cnn_digits.toml --set search.trials=12"
 

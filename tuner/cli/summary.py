@@ -11,6 +11,7 @@ from rich.text import Text
 from tuner.cli import words
 from tuner.cli.copying import command, path_text
 from tuner.history import Ranked, TrialRecord, ranking
+from tuner.openings import openings
 from tuner.results import Best, Results
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _best_lines(results: Results, sweep: Sweep, best: Best) -> Iterator[Text]:
 
 
 def _test_lines(results: Results) -> Iterator[Text]:
-    """Yield what a study's one opening of the test split has shown."""
+    """Yield what a study's newest opening of the test split has shown, and which it was."""
     noted = [note["test_scores"] for note in results.history.notes if "test_scores" in note]
     if not noted:
         return
@@ -87,6 +88,8 @@ def _test_lines(results: Results) -> Iterator[Text]:
         (f"{metric} {words.number(winner)}", "bold green"),
         f" on {noted[-1]['samples']} sealed samples, retrained on all others{other}",
     )
+    if (count := openings(results.history.notes).count) > 1:
+        yield Text(f"          opened {count} times, so these samples are no longer unseen")
 
 
 def config_table(

@@ -118,17 +118,21 @@ def _test(found: Findings) -> tuple[float, str] | Missing:
         notes.append(f"95 % interval {words.number(low)} to {words.number(high)}")
     baseline = _score(final.get("baseline"), metric)
     if baseline is not None:
-        notes.append(f"the baseline has {words.number(baseline)} there{_ahead(final.get('difference'))}")
+        notes.append(
+            f"the baseline has {words.number(baseline)} there{_ahead(final.get('difference'), found.results.mode)}"
+        )
     return score, "; ".join(notes) or "measured on the test split"
 
 
-def _ahead(paired: Any) -> str:
-    """Return the paired difference to the baseline with its interval, or nothing."""
+def _ahead(paired: Any, mode: str) -> str:
+    """Return by how much the winner is ahead of the baseline, with the paired interval, or nothing."""
     keys = ("difference", "low", "high", "level")
-    values = [paired.get(key) for key in keys] if isinstance(paired, Mapping) else []
+    values: list[Any] = [paired.get(key) for key in keys] if isinstance(paired, Mapping) else []
     if not values or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
         return ""
     difference, low, high, level = values
+    if mode == "min":  # it is winner - baseline, so a smaller error is below 0
+        difference, low, high = -difference, -high, -low
     return (
         f": {words.number(difference)} ahead, {level:.0%} paired interval {words.number(low)} to {words.number(high)}"
     )
