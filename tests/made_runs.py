@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,16 @@ class Made:
     error: str | None = None
     proposal: int | None = None
     repeat: int = 1
+    stage: str = "search"
+    fold: int | None = None
 
     def events(self, number: int, metric: str) -> list[Event]:
         trial = f"t{number:04d}"
         suggestion = {
             "number": number,
-            "proposal": self.proposal or number,
-            "stage": "search",
-            "fold": None,
+            "proposal": number if self.proposal is None else self.proposal,
+            "stage": self.stage,
+            "fold": self.fold,
             "repeat": self.repeat,
             "config": self.config,
             "seed": 1,
@@ -72,6 +75,8 @@ def make_run(
     mode: str = "max",
     space: dict[str, Any] | None = None,
     search: int = 24,
+    notes: Sequence[dict[str, Any]] = (),
+    tables: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a run folder with these trials and return it."""
     folder.mkdir(parents=True)
@@ -79,10 +84,12 @@ def make_run(
         "sweep": {"name": folder.name, "trainable": "cnn", "metric": metric, "mode": mode, "max_epochs": 10},
         "space": space or {},
         "search": {"trials": search},
+        **(tables or {}),
     }
     events = [Event("sweep", body={"toml": tomli_w.dumps(sweep), "sha256": ""})]
     for number, trial in enumerate(trials, start=1):
         events += trial.events(number, metric)
+    events += [Event("note", body=note) for note in notes]
     if finished:
         events.append(Event("note", body={"finished": finished}))
     journal = Journal(folder / FILE_NAME)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,9 @@ from PIL import Image
 from tuner.errors import RunError
 from tuner.history import Event
 from tuner.journal import FILE_NAME, Journal
-from tuner.report import answer, findings, write_report
+from tuner.report import answer, findings, html, write_report
 from tuner.report.findings import Missing, attempt
+from tuner.report.labels import predictions
 from tuner.results import load
 
 PARTS = ["answer", "certainty", "matters", "next", "search", "trials", "failures", "reproduce"]
@@ -112,6 +114,23 @@ def test_trials_can_be_sorted(tmp_path):
     assert [attrs["type"] for attrs in page.all("button")] == ["button"] * 8
     # Numbers are sorted as numbers, whatever they look like.
     assert {"1.0", "0.1", "0.01", "0.001"} <= {attrs.get("data-key") for attrs in page.all("td")}
+
+
+def test_a_table_that_paper_cuts_says_so(tmp_path):
+    page, _, _ = report(tmp_path, trials(61))
+    assert "On paper, the table shows 60 of 61 rows and 8 of 8 columns" in page.text
+    page, _, _ = report(tmp_path / "few", trials())
+    assert "On paper" not in page.text
+    # The style hides as many as the sentence says.
+    style = (Path(html.__file__).parent / "page.css").read_text()
+    assert f"tr:nth-child(n+{html.ROWS_ON_PAPER + 1})" in style
+    assert f"td:nth-child(n+{html.COLUMNS_ON_PAPER + 1})" in style
+
+
+def test_long_texts_have_room_and_backticks_are_code(tmp_path):
+    page, _, folder = report(tmp_path, [Made({"lr": 0.1, "kind": "a" * 40}, [0.5]), *trials(3)])
+    assert {"class": "long"} in page.all("td")
+    assert "<code>tuner study</code>" in (folder / "report.html").read_text()
 
 
 def test_failures_are_told_by_cause(tmp_path):
@@ -253,6 +272,31 @@ def test_one_class_is_said(tmp_path, monkeypatch):
     assert "has samples of one class only" in page.text
 
 
+def test_an_npz_file_is_read_as_numpy_reads_it(tmp_path):
+    arrays = {"1": np.random.default_rng(0).random((7, 3)).astype(np.float32), "2": np.asfortranarray(np.eye(7, 3)),
+              "3": np.arange(7), "best": np.zeros(2)}  # fmt: skip
+    (tmp_path / "predictions").mkdir()
+    for save, name in ((np.savez, "t1"), (np.savez_compressed, "t2")):
+        save(tmp_path / f"predictions/{name}.npz", **arrays)
+        found = predictions(tmp_path, name)
+        assert list(found) == [1, 2, 3]
+        assert all((found[int(epoch)] == arrays[epoch]).all() for epoch in "123")
+        assert found[1].dtype == np.float32
+
+
+def test_damaged_predictions_are_none(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    path = tmp_path / "predictions/t1.npz"
+    np.savez(path, **{"1": np.zeros((7, 3))})
+    whole = path.read_bytes()
+    middle = whole.index(b"\x00" * 100) + 50
+    for damaged in (whole[:-30], whole[: len(whole) // 2], whole[:middle] + b"\x01" + whole[middle + 1 :], b"", b"x"):
+        path.write_bytes(damaged)
+        assert predictions(tmp_path, "t1") == {}
+    np.savez(path, **{"1": np.array([{}], dtype=object)})
+    assert predictions(tmp_path, "t1") == {}
+
+
 # -- hostile runs ------------------------------------------------------------------------------------------------------
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -357,6 +401,7 @@ def test_a_report_imports_neither_torch_nor_ray(tmp_path):
 def test_ahead_of_the_baseline_means_better_in_either_mode():
     paired = {"difference": -0.5, "low": -0.75, "high": -0.25, "level": 0.95}
     # A smaller error is an advance.
-    assert ": 0.5000 ahead, 95% paired interval 0.2500 to 0.7500" in answer._ahead(paired, "min")
-    assert ": -0.5000 ahead" in answer._ahead(paired, "max")
-    assert answer._ahead({"difference": None, "note": "why"}, "max") == ""
+    assert answer._paired(paired, "min").value == "+0.5000"
+    assert answer._paired(paired, "min").note.startswith("better; 95% paired interval 0.2500 to 0.7500")
+    assert answer._paired(paired, "max").note.startswith("worse; 95% paired interval -0.7500 to -0.2500")
+    assert answer._paired({"difference": None, "note": "why"}, "max") is None

@@ -35,6 +35,19 @@ WORDS: dict[Kind, str] = {
 
 
 @dataclass(frozen=True)
+class _Searched:
+    """The parameters, and each trial's value of each; read from the frame once.
+
+    Args:
+        numbers: As `_numbers` yields them.
+        options: As `_options` yields them.
+    """
+
+    numbers: Sequence[tuple[Axis, NDArray[np.float64], list[Any]]]
+    options: Sequence[tuple[Axis, NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
 class _Finding:
     """A sentence and its rank: by urgency, then by how sure it is (a probability, low is sure)."""
 
@@ -71,12 +84,13 @@ def advice(
     if not len(trials):
         return []
     kinds = [diagnosis.curves[t].kind if t in diagnosis.curves else "cannot_tell" for t in trials["trial"]]
+    searched = _Searched(list(_numbers(trials, space)), list(_options(trials, space)))
     findings = [
         *_improving(trials, kinds, max_epochs),
-        *_edges(trials, space, metric, mode),
+        *_edges(trials, searched, metric, mode),
         *_rates(diagnosis),
-        *_failures(trials, space),
-        *_linked_kinds(trials, space, kinds),
+        *_failures(trials, searched),
+        *_linked_kinds(searched, kinds),
     ]
     findings.sort(key=lambda finding: (finding.urgency, finding.p))
     return list(dict.fromkeys(finding.text for finding in findings))[:limit]
@@ -94,13 +108,13 @@ def _improving(trials: pd.DataFrame, kinds: Sequence[str], max_epochs: int | Non
         yield _Finding(0, 0.0, text)
 
 
-def _edges(trials: pd.DataFrame, space: Space, metric: str, mode: str) -> Iterator[_Finding]:
+def _edges(trials: pd.DataFrame, searched: _Searched, metric: str, mode: str) -> Iterator[_Finding]:
     """Say where the best trial sits at an end of a range, and the best quarter lies that way."""
     if f"best.{metric}" not in trials:
         return
     losses = sign_of(mode) * trials[f"best.{metric}"].to_numpy(dtype=float, na_value=np.nan)
     losses = np.where(trials["status"].isin(FINISHED), losses, np.nan)
-    for axis, places, values in _numbers(trials, space):
+    for axis, places, values in searched.numbers:
         mine = np.flatnonzero(np.isfinite(losses) & np.isfinite(places))
         if len(mine) < 2 * LEAST_TRIALS:
             continue
@@ -132,28 +146,27 @@ def _rates(diagnosis: Diagnosis) -> Iterator[_Finding]:
                 yield _Finding(3, 0.0, text)
 
 
-def _failures(trials: pd.DataFrame, space: Space) -> Iterator[_Finding]:
+def _failures(trials: pd.DataFrame, searched: _Searched) -> Iterator[_Finding]:
     """Say which values go with a cause of failure."""
     causes = values_of(trials, "cause")
     for cause in sorted({c for c in causes if c and str(c).startswith("config.")}):
         has = np.array([c == cause for c in causes])
-        for finding in _linked(trials, space, has, np.ones(len(has), dtype=bool), f"fails with {cause}"):
+        for finding in _linked(searched, has, np.ones(len(has), dtype=bool), f"fails with {cause}"):
             yield _Finding(1, finding.p, finding.text)
 
 
-def _linked_kinds(trials: pd.DataFrame, space: Space, kinds: Sequence[str]) -> Iterator[_Finding]:
+def _linked_kinds(searched: _Searched, kinds: Sequence[str]) -> Iterator[_Finding]:
     """Say which values go with a class of curves, among the trials whose class is known."""
     known = np.array([kind != "cannot_tell" for kind in kinds])
     for kind, words in WORDS.items():
         has = np.array([found == kind for found in kinds])
         # The learning rates have sentences of their own, an optimizer at a time.
         skip = ("learning_rate",) if kind in ("diverged", "not_learning", "unstable") else ()
-        yield from _linked(trials, space, has, known, words, skip)
+        yield from _linked(searched, has, known, words, skip)
 
 
 def _linked(
-    trials: pd.DataFrame,
-    space: Space,
+    searched: _Searched,
     has: NDArray[np.bool_],
     known: NDArray[np.bool_],
     words: str,
@@ -163,7 +176,7 @@ def _linked(
 
     The second is looked for among the trials that the first leaves: what only goes along with it says nothing.
     """
-    parts = [part for part in (*_cuts(trials, space, known), *_chosen(trials, space, known)) if part.name not in skip]
+    parts = [part for part in (*_cuts(searched, known), *_chosen(searched)) if part.name not in skip]
     for _ in range(2):
         tested = [(_test(part, known, has, len(parts)), place) for place, part in enumerate(parts)]
         p, place = min(tested, default=(1.0, 0))
@@ -194,8 +207,8 @@ class _Part:
     below: bool | None
 
 
-def _cuts(trials: pd.DataFrame, space: Space, known: NDArray[np.bool_]) -> Iterator[_Part]:
-    for axis, places, values in _numbers(trials, space):
+def _cuts(searched: _Searched, known: NDArray[np.bool_]) -> Iterator[_Part]:
+    for axis, places, values in searched.numbers:
         owners = np.isfinite(places)
         if not (owners & known).any():
             continue
@@ -205,8 +218,8 @@ def _cuts(trials: pd.DataFrame, space: Space, known: NDArray[np.bool_]) -> Itera
                 yield _Part(axis.leaf.name, axis.leaf.label, inside, owners, values, below)
 
 
-def _chosen(trials: pd.DataFrame, space: Space, known: NDArray[np.bool_]) -> Iterator[_Part]:
-    for axis, chosen in _options(trials, space):
+def _chosen(searched: _Searched) -> Iterator[_Part]:
+    for axis, chosen in searched.options:
         values = [axis.values[index] if index >= 0 else None for index in chosen.tolist()]
         for index in range(len(axis.values)):
             yield _Part(axis.leaf.name, axis.leaf.label, chosen == index, chosen >= 0, values, None)

@@ -115,6 +115,17 @@ class Race:
     note: str = ""
 
 
+FOLDS = 5
+"""Of a study whose [data] names no other number."""
+
+
+def schedule(seeds: int, folds: int) -> list[list[Block]]:
+    """Return the (seed, fold) blocks that each look adds: the folds of one seed; of a single seed, in two parts."""
+    if seeds == 1 and folds > 3:
+        return [[(0, fold) for fold in range(3)], [(0, fold) for fold in range(3, folds)]]
+    return [[(seed, fold) for fold in range(folds)] for seed in range(seeds)]
+
+
 def spend(level: float, looks: int) -> tuple[float, ...]:
     """Return what each of that many looks may spend of the level: l / (1 + ... + looks) of it at look l."""
     return tuple(level * number / (looks * (looks + 1) / 2) for number in range(1, looks + 1))

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.analysis.features import configs, encode, values_of
-from tuner.analysis.forest import boxes, grow, marginals, pair_marginal
-from tuner.analysis.importance import TREES, TREES_BOOTSTRAP, prepare
+from tuner.analysis.forest import boxes, marginals, pair_marginal
+from tuner.analysis.importance import Explained, explain
 from tuner.analysis.scores import scores
 from tuner.space import Fixed, Space
 
@@ -92,20 +92,19 @@ def partial_dependence(
     The average is the forest's, over the space's own probabilities, at the epoch common to all trials (see
     `importance`). Never raises on odd data.
     """
-    fitted = prepare(trials, epochs, space, metric, mode)
-    if fitted.why_not:
+    return partial_dependence_of(explain(trials, epochs, space, metric, mode, seed=seed, bootstraps=bootstraps))
+
+
+def partial_dependence_of(explained: Explained) -> Dependences:
+    """Return each parameter's average effect by forests that were grown before, for the score."""
+    fitted, features = explained.fitted, explained.fitted.features
+    if explained.forest is None:
         return Dependences(fitted.epoch, (), fitted.note)
-    features, y = fitted.features, fitted.y
-    means = marginals(boxes(grow(features.matrix, y, seed, TREES), features.axes), features)
-    rng = np.random.default_rng(seed)
-    again = []
-    for number in range(bootstraps):
-        rows = rng.integers(len(y), size=len(y))
-        forest = grow(features.matrix[rows], y[rows], seed + 1 + number, TREES_BOOTSTRAP)
-        again.append(marginals(boxes(forest, features.axes), features))
+    means = marginals(boxes(explained.forest, features.axes), features)
+    again = [marginals(boxes(forest, features.axes), features) for forest in explained.again]
     curves = []
     for number, axis in enumerate(features.axes):
-        spread = 1.96 * np.std([each[number] for each in again], axis=0, ddof=1) if bootstraps > 1 else 0.0
+        spread = 1.96 * np.std([each[number] for each in again], axis=0, ddof=1) if len(again) > 1 else 0.0
         mean = means[number]
         log = bool(getattr(axis.leaf.domain, "log", False))
         curves.append(Dependence(axis.leaf.label, axis.values, log, axis.is_choice, mean, mean - spread, mean + spread))
@@ -123,10 +122,14 @@ def pairwise(
     seed: int = 0,
 ) -> list[Heatmap]:
     """Return the average score over pairs of parameters (their labels), one forest for all. Never raises."""
-    fitted = prepare(trials, epochs, space, metric, mode)
-    axes = fitted.features.axes
+    return pairwise_of(explain(trials, epochs, space, metric, mode, seed=seed, bootstraps=0), pairs)
+
+
+def pairwise_of(explained: Explained, pairs: Sequence[tuple[str, str]]) -> list[Heatmap]:
+    """Return the average score over pairs of parameters by a forest that was grown before, for the score."""
+    fitted, axes = explained.fitted, explained.fitted.features.axes
     places = {axis.leaf.label: number for number, axis in enumerate(axes)}
-    leaves = None if fitted.why_not else boxes(grow(fitted.features.matrix, fitted.y, seed, TREES), axes)
+    leaves = None if explained.forest is None else boxes(explained.forest, axes)
     maps = []
     for pair in pairs:
         missing = [name for name in pair if name not in places]

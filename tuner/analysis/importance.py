@@ -90,6 +90,23 @@ class Fitted:
     why_not: str
 
 
+@dataclass(frozen=True)
+class Explained:
+    """A forest of the trials, and those of trials drawn again, from which importance and effects are both read.
+
+    Args:
+        fitted: What they were grown on.
+        forest: None where nothing can be said.
+        again: A forest for each bootstrap of the trials.
+        seed: Of all of them.
+    """
+
+    fitted: Fitted
+    forest: Forest | None
+    again: tuple[Forest, ...]
+    seed: int
+
+
 def importance(
     trials: pd.DataFrame,
     epochs: pd.DataFrame,
@@ -118,16 +135,65 @@ def importance(
         method: "fanova" (main effects over the space) or "permutation" (loss of accuracy on unseen trials).
         bootstraps: How often the trials are drawn again for the intervals.
     """
+    if method == "fanova":
+        explained = explain(trials, epochs, space, metric, mode, seed=seed, target=target, bootstraps=bootstraps)
+        return importance_of(explained, space, target)
+    explained = explain(trials, epochs, space, metric, mode, seed=seed, target=target, bootstraps=0)
+    fitted, forest = explained.fitted, explained.forest
+    if forest is None:
+        return ImportanceResult(target, fitted.epoch, (), float("nan"), fitted.note, method)
+    shares, spread = _permutation(forest, fitted, seed, bootstraps)
+    return _result(explained, forest, space, target, method, shares, shares, spread)
+
+
+def explain(
+    trials: pd.DataFrame,
+    epochs: pd.DataFrame,
+    space: Space,
+    metric: str,
+    mode: str,
+    *,
+    seed: int = 0,
+    target: Target = "score",
+    bootstraps: int = BOOTSTRAPS,
+) -> Explained:
+    """Return the forests that importance and effects are read from; the arguments are those of `importance`.
+
+    They take most of the time of both, so that who wants both grows them once.
+    """
     fitted = prepare(trials, epochs, space, metric, mode, target)
     if fitted.why_not:
-        return ImportanceResult(target, fitted.epoch, (), float("nan"), fitted.note, method)
-    forest = grow(fitted.features.matrix, fitted.y, seed, TREES)
+        return Explained(fitted, None, (), seed)
+    matrix, y = fitted.features.matrix, fitted.y
+    rng = np.random.default_rng(seed)
+    drawn = [rng.integers(len(y), size=len(y)) for _ in range(bootstraps)]
+    again = [grow(matrix[rows], y[rows], seed + 1 + number, TREES_BOOTSTRAP) for number, rows in enumerate(drawn)]
+    return Explained(fitted, grow(matrix, y, seed, TREES), tuple(again), seed)
+
+
+def importance_of(explained: Explained, space: Space, target: Target = "score") -> ImportanceResult:
+    """Return which parameters matter (method fanova) by forests that were grown before, for this target."""
+    fitted, forest, seed = explained.fitted, explained.forest, explained.seed
+    if forest is None:
+        return ImportanceResult(target, fitted.epoch, (), float("nan"), fitted.note)
+    shares, within = main_effects(forest, fitted.features, seed)
+    spread = _deviation([main_effects(drawn, fitted.features, seed)[0] for drawn in explained.again], len(shares))
+    return _result(explained, forest, space, target, "fanova", shares, within, spread)
+
+
+def _result(
+    explained: Explained,
+    forest: Forest,
+    space: Space,
+    target: Target,
+    method: Method,
+    shares: Floats,
+    within: Floats,
+    spread: Floats,
+) -> ImportanceResult:
+    """Return the entries, largest first, with what is fixed."""
+    fitted = explained.fitted
     fit = forest.fit_unseen(fitted.features.matrix, fitted.y)
-    if method == "fanova":
-        shares, within, spread = _fanova(forest, fitted, seed, bootstraps)
-    else:
-        shares, spread = _permutation(forest, fitted, seed, bootstraps)
-        within = shares
     top = 1.0 if method == "fanova" else np.inf
     entries = [
         Importance(
@@ -168,19 +234,6 @@ def prepare(
     means = np.bincount(place.ravel(), weights=y) / np.bincount(place.ravel()) if len(y) else y
     joined = dataclasses.replace(features, matrix=matrix, active=features.active[first], rows=features.rows[first])
     return Fitted(joined, means, features.active.sum(axis=0), scored.epoch, sentence([*notes, why_not]), why_not)
-
-
-def _fanova(forest: Forest, fitted: Fitted, seed: int, bootstraps: int) -> tuple[Floats, Floats, Floats]:
-    """Return shares, shares within the branch, and the shares' standard deviation over bootstraps."""
-    features, y = fitted.features, fitted.y
-    shares, within = main_effects(forest, features, seed)
-    rng = np.random.default_rng(seed)
-    again = []
-    for number in range(bootstraps):
-        rows = rng.integers(len(y), size=len(y))
-        drawn = grow(features.matrix[rows], y[rows], seed + 1 + number, TREES_BOOTSTRAP)
-        again.append(main_effects(drawn, features, seed)[0])
-    return shares, within, _deviation(again, len(shares))
 
 
 def _deviation(again: list[Floats], count: int) -> Floats:

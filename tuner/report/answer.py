@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner import words
 from tuner.report.blocks import Block, Code, Fact, Facts, Section, Table, Text, Warn, column
-from tuner.report.findings import Findings, Missing
+from tuner.report.findings import Findings, Missing, Winner
 from tuner.results import Best
 from tuner.spec.text import table
 
@@ -26,10 +26,17 @@ def _blocks(found: Findings) -> Iterator[Block]:
             f"There is no best config: no trial has completed, or was stopped, with a finite {found.results.metric}."
         )
         return
+    winner = found.winner or Winner(best.config, best.trial)
     yield Facts(tuple(_facts(found, best)))
-    yield _config(found, best)
+    if found.overruled:
+        yield Text(
+            f"The search's best validation score is {best.trial}'s, but over the folds another config has the best "
+            f"mean ({winner.trial}{', retrained' if winner.retrained else ''}), and it is the one to take: the folds "
+            "compare configs more fairly than one validation split does."
+        )
+    yield _config(found, best, winner)
     yield Text("The same as TOML, exact, to paste into [defaults] or into search.points:")
-    yield Code(table(best.config).rstrip("\n"))
+    yield Code(table(winner.config).rstrip("\n"))
     folder = found.results.folder / ("final" if (found.results.folder / "final").is_dir() else "best")
     if folder.is_dir():
         files = words.names(sorted(path.name for path in folder.iterdir()))
@@ -67,14 +74,28 @@ def _facts(found: Findings, best: Best) -> Iterator[Fact]:
         yield Fact("corrected score", "-", f"not corrected: {corrected.why}")
     else:
         between = f"95 % interval {words.number(corrected.low)} to {words.number(corrected.high)}"
+        between += f"; of the search's best, {best.trial}" if found.overruled else ""
         yield Fact(f"{results.metric}, corrected", words.number(corrected.score), between, isinstance(test, Missing))
     if isinstance(test, Missing):
         yield Fact("test score", "-", test.why)
     else:
         yield Fact(f"test {results.metric.removeprefix('val_')}", words.number(test[0]), test[1], main=True)
+    yield from _over_folds(found)
     unsure = isinstance(test, Missing) and isinstance(corrected, Missing)
     yield Fact(f"{results.metric}, as searched", words.number(best.value), note, main=unsure)
     yield _against(found, best)
+
+
+def _over_folds(found: Findings) -> Iterator[Fact]:
+    """Yield the winner's mean over the folds."""
+    raced = found.folds
+    if isinstance(raced, Missing) or raced.leader is None or raced.race.last is None:
+        return
+    blocks = words.count(len(raced.race.last.blocks), "(seed, fold) block")
+    chance = raced.race.probability_best.get(raced.leader)
+    best = f"; best of {len(raced.configs)} with probability {chance:.0%}" if chance is not None else ""
+    note = f"{raced.first[raced.leader]}'s config, mean over {blocks}{best}; still search-biased"
+    yield Fact(f"{found.results.metric}, cross-validated", words.number(raced.means[raced.leader]), note)
 
 
 def lines(found: Findings) -> tuple[str, ...]:
@@ -85,19 +106,23 @@ def lines(found: Findings) -> tuple[str, ...]:
     facts = list(_facts(found, best))
     facts.sort(key=lambda fact: not fact.main)
     worth = [f"{fact.label}: {fact.value}" + (f" ({fact.note})" if fact.note else "") for fact in facts]
-    searched = {name: value for name, value in best.config.items() if name in found.varied} or best.config
-    return f"best: {best.trial}, {words.config_line(searched)}", worth[0], worth[-1]
+    winner = found.winner or Winner(best.config, best.trial)
+    searched = {name: value for name, value in winner.config.items() if name in found.varied} or winner.config
+    return f"best: {winner.trial}, {words.config_line(searched)}", worth[0], worth[-1]
 
 
 def _against(found: Findings, best: Best) -> Fact:
-    """Return how the best config stands to the baseline, on validation."""
+    """Return how the best config stands to the baseline: on the test split, else on validation."""
     base = found.baseline
     if base is None:
         return Fact("against the baseline", "-", "no baseline was run (a study runs [defaults] first)")
+    if found.winner is not None and found.winner.config == base.trial.config:
+        return Fact("against the baseline", words.number(0.0), "the baseline's config is the winner")
+    paired = None if isinstance(found.final, Missing) else _paired(found.final.get("difference"), found.results.mode)
+    if paired is not None:
+        return paired
     better = best.value - base.value if found.results.mode == "max" else base.value - best.value
     value, who = words.number(base.value), f"{base.trial.trial}, {words.count(base.repeats, 'trial')}"
-    if base.trial.config == best.config:
-        return Fact("against the baseline", words.number(0.0), f"the baseline is the best config ({who})")
     how = "better" if better > 0 else "worse"
     return Fact("against the baseline", words.number(abs(better)), f"{how} than its {value} on validation ({who})")
 
@@ -118,24 +143,24 @@ def _test(found: Findings) -> tuple[float, str] | Missing:
         notes.append(f"95 % interval {words.number(low)} to {words.number(high)}")
     baseline = _score(final.get("baseline"), metric)
     if baseline is not None:
-        notes.append(
-            f"the baseline has {words.number(baseline)} there{_ahead(final.get('difference'), found.results.mode)}"
-        )
+        same = found.winner and found.baseline and found.winner.config == found.baseline.trial.config
+        notes.append("the winner is the baseline" if same else f"the baseline has {words.number(baseline)} there")
     return score, "; ".join(notes) or "measured on the test split"
 
 
-def _ahead(paired: Any, mode: str) -> str:
-    """Return by how much the winner is ahead of the baseline, with the paired interval, or nothing."""
+def _paired(paired: Any, mode: str) -> Fact | None:
+    """Return by how much the winner is ahead of the baseline on the test split, above 0 where it is better."""
     keys = ("difference", "low", "high", "level")
-    values: list[Any] = [paired.get(key) for key in keys] if isinstance(paired, Mapping) else []
-    if not values or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        return ""
+    told = [paired.get(key) for key in keys] if isinstance(paired, Mapping) else []
+    values = [float(value) for value in told if isinstance(value, int | float) and math.isfinite(value)]
+    if len(values) < len(keys):
+        return None
     difference, low, high, level = values
     if mode == "min":  # it is winner - baseline, so a smaller error is below 0
         difference, low, high = -difference, -high, -low
-    return (
-        f": {words.number(difference)} ahead, {level:.0%} paired interval {words.number(low)} to {words.number(high)}"
-    )
+    how = "better" if low > 0 else "worse" if high < 0 else "too close to call"
+    note = f"{how}; {level:.0%} paired interval {words.number(low)} to {words.number(high)}, on the same test samples"
+    return Fact("against the baseline, on test", f"{'+' if difference > 0 else ''}{words.number(difference)}", note)
 
 
 def _score(table: Any, metric: str) -> float | None:
@@ -157,15 +182,21 @@ def _interval(final: Mapping[str, Any], metric: str) -> tuple[float | None, floa
     return None, None
 
 
-def _config(found: Findings, best: Best) -> Table:
-    """Return the best config beside the baseline's, what was searched first."""
-    names = sorted(best.config, key=lambda name: name not in found.varied)
+def _config(found: Findings, best: Best, winner: Winner) -> Table:
+    """Return the config to take beside the others, what was searched first."""
+    base = found.baseline
+    shown = {"best": winner.config}
+    if found.overruled:
+        shown["best of the search"] = best.config
+    if base is not None and base.trial.config not in shown.values():
+        shown["baseline"] = base.trial.config
+    elif base is not None and base.trial.config == winner.config:
+        shown = {"best (the baseline)" if name == "best" else name: config for name, config in shown.items()}
+    known = dict.fromkeys(name for config in shown.values() for name in config)
+    names = sorted(known, key=lambda name: name not in found.varied)
     columns = [
         column("parameter", names),
-        column("best", [best.config[name] for name in names]),
+        *(column(title, [config.get(name) for name in names]) for title, config in shown.items()),
         column("searched", ["yes" if name in found.varied else "fixed" for name in names]),
     ]
-    base = found.baseline
-    if base is not None and base.trial.config != best.config:
-        columns.insert(2, column("baseline", [base.trial.config.get(name) for name in names]))
     return Table("best_config", "The best config", tuple(columns), most=100)

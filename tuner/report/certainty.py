@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,15 +12,27 @@ from numpy.typing import NDArray
 
 from tuner import words
 from tuner.analysis import figures
-from tuner.analysis.comparison import Comparison
 from tuner.report.blocks import Block, Picture, Points, Section, Table, Text, column, numbers
 from tuner.report.findings import Findings, Missing
+from tuner.report.folds import Folds
 from tuner.report.labels import Labels
 
 
 def certainty(found: Findings) -> Section:
     """Return what the answer's numbers rest on."""
-    return Section("certainty", "How sure", (*_selection(found), *_noise(found), *_folds(found), *_mistakes(found)))
+    return Section("certainty", "How sure", tuple(_certainty(found)))
+
+
+def _certainty(found: Findings) -> Iterator[Block]:
+    for part in (_selection, _noise, _folds, _openings, _mistakes):
+        yield from part(found)
+
+
+def _openings(found: Findings) -> Iterator[Block]:
+    """Yield how often the test split was opened."""
+    if found.openings:
+        times = "once" if found.openings == 1 else f"{found.openings} times"
+        yield Text(f"The test split was opened {times}, after all training was over.")
 
 
 def _selection(found: Findings) -> Iterator[Block]:
@@ -40,8 +53,9 @@ def _selection(found: Findings) -> Iterator[Block]:
         f"Corrected by a bootstrap of the whole selection over {corrected.n_models} trained models and "
         f"{corrected.n_samples} validation samples: {words.number(corrected.score)}, 95 % interval "
         f"{words.number(corrected.low)} to {words.number(corrected.high)}; as searched "
-        f"{words.number(corrected.uncorrected)}, which is {words.number(off)} too good. {corrected.construction}"
+        f"{words.number(corrected.uncorrected)}, which is {words.number(off)} too good."
     )
+    yield Text(f"How it was made. {corrected.construction}", weak=True)
     if corrected.note:
         yield Text(corrected.note, weak=True)
     yield from _ties(found, corrected.ties, corrected.cheapest)
@@ -79,8 +93,12 @@ def _noise(found: Findings) -> Iterator[Block]:
         return
     own = [r for r in found.results.records() if r.stage == "baseline"] or [base.trial]
     values = [value for r in own if (value := r.best_value(metric, found.results.mode)) is not None]
-    if len(values) > 1:
-        spread = float(np.std(values, ddof=1))
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    if len(values) > 1 and spread == 0:
+        yield Text(
+            f"Noise: the baseline's {len(values)} seeds gave the same {metric}, too few to tell how much it varies."
+        )
+    elif len(values) > 1:
         yield Text(
             f"Noise: over the baseline's {len(values)} seeds {metric} has a standard deviation of "
             f"{words.number(spread)}; differences below that say little."
@@ -93,40 +111,70 @@ def _folds(found: Findings) -> Iterator[Block]:
     if not (found.trials["stage"] == "cross_validate").any():
         yield Text("Not cross-validated: `tuner study` compares the best configs on folds.", weak=True)
         return
-    compared = found.comparison
-    if isinstance(compared, Missing):
-        yield Text(f"The folds are not compared: {compared.why}.", weak=True)
+    raced = found.folds
+    if isinstance(raced, Missing):
+        yield Text(f"The folds are not compared: {raced.why}.", weak=True)
         return
-    yield from _comparison(*compared)
+    yield from _verdict(raced)
+    if raced.means:
+        yield _raced(found, raced)
+    if raced.race.construction:
+        yield Text(f"How they were compared. {raced.race.construction}", weak=True)
+    if raced.race.note:
+        yield Text(f"{raced.race.note.rstrip('.')}.", weak=True)
 
 
-def _comparison(compared: Comparison, configs: Mapping[str, str]) -> Iterator[Block]:
-    if compared.note:
-        yield Text(f"Folds: {compared.note.rstrip('.')}.", weak=True)
-    if compared.leader is None:
+def _verdict(raced: Folds) -> Iterator[Block]:
+    """Yield which config leads, and whom it cannot be told from."""
+    race = raced.race
+    if race.verdict == "open":
+        yield Text(f"The cross-validation is not over: {race.looks} of {race.of} looks at its folds were taken.")
+    if raced.leader is None or race.last is None:
         return
-    tied = [name for name in compared.means if name not in compared.worse]
-    blocks = words.count(len(compared.blocks), "(seed, fold) block")
+    blocks = words.count(len(race.last.blocks), "(seed, fold) block")
+    text = f"Cross-validated on {blocks}: {raced.first[raced.leader]}'s config has the best mean. "
+    tied = [raced.first.get(name, name) for name in race.alive]
+    if len(tied) > 1:
+        text += f"The configs of {words.names(tied)} cannot be told apart: they tie. "
+    elif race.dropped:
+        text += "Every other config is worse. "
+    if race.dropped:
+        names = [f"{raced.first.get(name, name)} (look {look} of {race.of})" for name, look in race.dropped.items()]
+        text += f"Dropped as clearly worse: {words.names(names)}. "
+    if race.failed:
+        names = [raced.first.get(name, name) for name in race.failed]
+        text += f"Set aside, since most of their folds failed: {words.names(names)}. "
     yield Text(
-        f"Cross-validated on {blocks} common to all: {compared.leader}'s config has the best mean. "
-        + (f"{words.names(tied)} cannot be told apart at the {compared.level:.0%} level. " if len(tied) > 1 else "")
-        + "These configs were chosen by the search on data that is in the folds too, so their scores are still "
+        text + "These configs were chosen by the search on data that is in the folds too, so their scores are still "
         "search-biased; the differences between them are what counts."
     )
-    order = sorted(compared.means, key=lambda name: -compared.probability_best.get(name, 0.0))
-    contrasts = {contrast.config: contrast for contrast in compared.contrasts}
-    adjusted = [contrasts[name].adjusted if name in contrasts else None for name in order]
-    yield Table(
+
+
+def _raced(found: Findings, raced: Folds) -> Table:
+    """Return the configs, the most probable first."""
+    race, means = raced.race, raced.means
+    chances = race.probability_best
+    order = sorted(raced.configs, key=lambda name: (-chances.get(name, 0.0), name not in means))
+    contrasts = {contrast.config: contrast.adjusted for contrast in race.last.contrasts} if race.last else {}
+    stands = {name: f"dropped at look {look}" for name, look in race.dropped.items()}
+    stands |= dict.fromkeys(race.failed, "failed")
+    return Table(
         "cross_validation",
         "Cross-validated configs",
         (
-            column("first trial", order),
-            numbers("mean", [compared.means[name] for name in order]),
-            numbers("probability of being best", [compared.probability_best.get(name) for name in order]),
-            numbers("p of not being worse", adjusted),
-            column("config", [configs.get(name, "") for name in order]),
+            column("first trial", [raced.first.get(name) for name in order]),
+            column("stands", [stands.get(name, "in the tie" if len(race.alive) > 1 else "won") for name in order]),
+            numbers("mean", [means.get(name) for name in order]),
+            numbers("probability of being best", [chances.get(name) for name in order]),
+            numbers("p, if as good as the best mean", [contrasts.get(name) for name in order]),
+            column("config", [_searched(found, raced.configs[name]) for name in order]),
         ),
     )
+
+
+def _searched(found: Findings, config: Mapping[str, Any]) -> str:
+    """Return a config on one line: what the space varies, or all of it where that is nothing."""
+    return words.config_line({name: value for name, value in config.items() if name in found.varied} or dict(config))
 
 
 def _mistakes(found: Findings) -> Iterator[Block]:

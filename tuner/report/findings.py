@@ -17,15 +17,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.analysis.advice import advice
-from tuner.analysis.comparison import Comparison, compare
 from tuner.analysis.diagnosis import Diagnosis, diagnose
-from tuner.analysis.effects import Dependences, Heatmap, one_at_a_time, pairwise, partial_dependence
-from tuner.analysis.importance import ImportanceResult, importance
+from tuner.analysis.effects import Dependences, Heatmap, one_at_a_time, pairwise_of, partial_dependence_of
+from tuner.analysis.importance import Explained, ImportanceResult, explain, importance_of
 from tuner.analysis.refine import Change, refine
 from tuner.analysis.scores import Target
 from tuner.analysis.selection import Corrected, corrected
 from tuner.errors import TunerError
-from tuner.history import FINISHED, RANKED, Ranked, TrialRecord
+from tuner.history import RANKED, Ranked, TrialRecord
+from tuner.report.folds import Folds, folds
 from tuner.report.labels import Labels, LazyPredictions, fits, has_predictions, labels, predictions
 from tuner.results import Best, Results
 from tuner.space import Fixed, Space
@@ -56,6 +56,21 @@ def attempt(what: str, function: Callable[[], T | Missing]) -> T | Missing:
         return Missing(str(error))
     except Exception as error:  # odd data must not cost a person the rest of the report
         return Missing(f"{what} could not be computed ({type(error).__name__}: {' '.join(str(error).split())})")
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The config that a person is told to take.
+
+    Args:
+        config: It.
+        trial: The trial that stands for it: the retrained one, the first of its folds, or the search's best.
+        retrained: Whether that trial is the final training.
+    """
+
+    config: Mapping[str, Any]
+    trial: str
+    retrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +123,24 @@ class Findings:
             return self.results.best()
         except TunerError:
             return None
+
+    @functools.cached_property
+    def winner(self) -> Winner | None:
+        """What a study retrained and tested; else what leads over its folds, once they are done; else the best."""
+        told = [note["test_scores"] for note in self.results.history.notes if "test_scores" in note]
+        proposal = told[-1].get("winner") if told and isinstance(told[-1], Mapping) else None
+        for record in self.results.records():
+            if record.stage == "final" and record.proposal == proposal:
+                return Winner(record.config, record.trial, retrained=True)
+        raced = self.folds
+        if not isinstance(raced, Missing) and raced.leader is not None and raced.race.verdict != "open":
+            return Winner(raced.configs[raced.leader], raced.first[raced.leader])
+        return Winner(self.best.config, self.best.trial) if self.best else None
+
+    @property
+    def overruled(self) -> bool:
+        """Whether the folds have chosen another config than the search."""
+        return bool(self.best and self.winner and self.winner.config != self.best.config)
 
     @functools.cached_property
     def baseline(self) -> Ranked | None:
@@ -207,28 +240,33 @@ class Findings:
         """How often trials are drawn again for an interval: many give a steady one, and each draw takes longer."""
         return 40 if len(self.searched) <= 300 else 12
 
+    def _explain(self, target: Target) -> Explained:
+        results = self.results
+        return explain(
+            self.searched,
+            self.epochs,
+            self.known_space,
+            results.metric,
+            results.mode,
+            seed=self.seed,
+            target=target,
+            bootstraps=self.bootstraps,
+        )
+
+    @functools.cached_property
+    def explained(self) -> Explained:
+        """The forests of the score, which importance and effects share."""
+        return self._explain("score")
+
     @functools.cached_property
     def importances(self) -> list[ImportanceResult] | Missing:
         """What matters for the score, and for the gap between train and validation."""
-        space, results = self.known_space, self.results
+        space = self.known_space
         if not space:
             return Missing("the sweep has no [space]")
-        targets: tuple[Target, ...] = ("score", "gap")
         return attempt(
             "the importance",
-            lambda: [
-                importance(
-                    self.searched,
-                    self.epochs,
-                    space,
-                    results.metric,
-                    results.mode,
-                    seed=self.seed,
-                    target=target,
-                    bootstraps=self.bootstraps,
-                )
-                for target in targets
-            ],
+            lambda: [importance_of(self.explained, space), importance_of(self._explain("gap"), space, "gap")],
         )
 
     @functools.cached_property
@@ -262,29 +300,13 @@ class Findings:
     @functools.cached_property
     def dependences(self) -> Dependences | Missing:
         """The average score along each parameter."""
-        space, results = self.known_space, self.results
-        if not space:
+        if not self.known_space:
             return Missing("the sweep has no [space]")
-        return attempt(
-            "the effects",
-            lambda: partial_dependence(
-                self.searched,
-                self.epochs,
-                space,
-                results.metric,
-                results.mode,
-                seed=self.seed,
-                bootstraps=self.bootstraps,
-            ),
-        )
+        return attempt("the effects", lambda: partial_dependence_of(self.explained))
 
     def pairs(self, names: Sequence[tuple[str, str]]) -> list[Heatmap] | Missing:
         """Return the average score over pairs of parameters, named by their places in the space."""
-        space, results = self.known_space, self.results
-        return attempt(
-            "the effects of pairs",
-            lambda: pairwise(self.searched, self.epochs, space, results.metric, results.mode, names, seed=self.seed),
-        )
+        return attempt("the effects of pairs", lambda: pairwise_of(self.explained, names))
 
     @functools.cached_property
     def changes_of_baseline(self) -> pd.DataFrame | Missing:
@@ -327,26 +349,11 @@ class Findings:
         )
 
     @functools.cached_property
-    def comparison(self) -> tuple[Comparison, Mapping[str, str]] | Missing:
-        """The cross-validated configs compared, and the number of the first trial of each."""
-        return attempt("the comparison of folds", self._comparison)
-
-    def _comparison(self) -> tuple[Comparison, Mapping[str, str]] | Missing:
-        results = self.results
-        records = [record for record in results.records() if record.stage == "cross_validate"]
-        folds = {record.fold for record in records if record.fold is not None}
-        if len(folds) < 2:
-            return Missing("fewer than two folds have begun")
-        blocks: dict[str, dict[tuple[int, int], float | None]] = {}
-        first: dict[str, str] = {}
-        for record in records:
-            config = json.dumps(record.config, sort_keys=True)
-            first.setdefault(config, record.trial)
-            value = record.best_value(results.metric, results.mode) if record.status in RANKED else None
-            if record.status in FINISHED and record.fold is not None:
-                blocks.setdefault(first[config], {})[record.seed, record.fold] = value
-        made = compare(blocks, results.mode, ratio=1 / (len(folds) - 1), seed=self.seed)
-        return made, {trial: config for config, trial in first.items()}
+    def folds(self) -> Folds | Missing:
+        """The cross-validated configs compared."""
+        return attempt(
+            "the comparison of folds", lambda: folds(self.results, self.seed) or Missing("no fold has begun")
+        )
 
     @functools.cached_property
     def provenance(self) -> Mapping[str, Any]:

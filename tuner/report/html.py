@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tuner.report.blocks import Report, Shown, Table
 from tuner.report.images import Drawn
 from tuner.words import STATES
+
+# A text of more signs is given several lines, and room for them.
+LONG = 28
+# What is printed of a table; see page.css.
+ROWS_ON_PAPER, COLUMNS_ON_PAPER = 60, 12
 
 _HERE = Path(__file__).parent
 
@@ -43,8 +48,19 @@ def html(report: Report, images: Mapping[str, Drawn]) -> str:
         uri=lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
         kind=lambda block: type(block).__name__,
         rows=_rows,
+        coded=_coded,
+        rows_on_paper=ROWS_ON_PAPER,
+        columns_on_paper=COLUMNS_ON_PAPER,
         is_number=_is_number,
     )
+
+
+def _coded(text: str) -> Markup:
+    """Return a text as HTML; what stands in backticks is code, as in Markdown."""
+    parts = str(escape(text)).split("`")
+    if len(parts) % 2 == 0:  # one is open
+        return Markup("`".join(parts))
+    return Markup("".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts)))
 
 
 def _is_number(shown: Shown) -> bool:
@@ -60,5 +76,5 @@ def _rows(table: Table) -> list[list[dict[str, str]]]:
 def _cell(shown: Shown, value: Any) -> dict[str, str]:
     text = shown.write(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    kind = "number" if _is_number(shown) else text if text in STATES else ""
+    kind = "number" if _is_number(shown) else text if text in STATES else "long" if len(text) > LONG else ""
     return {"text": text, "key": repr(value) if number else "", "kind": kind}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import io
+import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +76,52 @@ def _attempt(path: Path) -> tuple[int, str]:
 
 
 def _read(path: Path) -> Arrays:
+    """Return the arrays of an .npz file by epoch; empty where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            return {int(name): kept[name] for name in kept.files if name.isdecimal()}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as kept:
+            parts = {part.filename.removesuffix(".npy"): part for part in kept.infolist()}
+            return {int(epoch): _array(_part(content, kept, parts[epoch])) for epoch in parts if epoch.isdecimal()}
+    except (OSError, struct.error, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
         return {}
+
+
+def _part(content: bytes, kept: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
+    """Return one file of an archive, checked by its checksum; what is stored as it is, is not read a second time."""
+    if part.compress_type != zipfile.ZIP_STORED or part.flag_bits & 1:
+        return kept.read(part)
+    name, extra = struct.unpack_from("<HH", content, part.header_offset + 26)
+    start = part.header_offset + 30 + name + extra
+    found = content[start : start + part.file_size]
+    if len(found) != part.file_size or zlib.crc32(found) != part.CRC:
+        raise zipfile.BadZipFile(f"the checksum of {part.filename} is another")
+    return found
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Return the array of an .npy file's content.
+
+    numpy.load takes four times as long for an array of this size, most of it over the header, and a large sweep has
+    ten thousand of them with the same one.
+    """
+    size = 10 if content[6:7] == b"\x01" else 12  # what comes before the header: magic, version, length
+    start = size + int.from_bytes(content[8:size], "little")
+    shape, in_columns, dtype = _header(content[:start])
+    if dtype.hasobject:
+        raise ValueError("an array of objects is not read")
+    flat = np.frombuffer(content, dtype, count=math.prod(shape), offset=start)
+    return flat.reshape(shape, order="F" if in_columns else "C")
+
+
+@functools.lru_cache(maxsize=64)
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = io.BytesIO(content)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read:
+        raise ValueError(f"version {version} of the format is not known here")
+    shape, in_columns, dtype = read[version](file)
+    return shape, in_columns, dtype
 
 
 def fits(array: NDArray[Any], known: Labels) -> bool:

@@ -11,7 +11,7 @@ from tuner.analysis import figures
 from tuner.analysis.diagnosis import Diagnosis
 from tuner.history import TrialRecord
 from tuner.report.blocks import Block, Code, Picture, Section, Shown, Table, Text, column, numbers
-from tuner.report.findings import Findings, Missing
+from tuner.report.findings import SEARCHED, Findings, Missing
 from tuner.spec.text import document
 
 
@@ -26,6 +26,7 @@ def _search(found: Findings) -> Iterator[Block]:
         yield Text("No trial has begun yet, so there is nothing to show.", weak=True)
         return
     yield Text(" ".join(_counts(found)))
+    yield from _rounds(found)
     diagnosis = found.diagnosis
     if isinstance(diagnosis, Missing):
         yield Text(f"The curves are not classed: {diagnosis.why}.", weak=True)
@@ -40,6 +41,28 @@ def _search(found: Findings) -> Iterator[Block]:
         "Time and epochs of each trial",
         "A trial that ended before its first epoch is a mark on the line.",
         lambda dark: figures.draw_time_and_epochs(trials, dark=dark),
+    )
+
+
+def _rounds(found: Findings) -> Iterator[Block]:
+    """Yield what each round of refinement changed in the space, and why."""
+    rounds = [note["refine"] for note in found.results.history.notes if isinstance(note.get("refine"), dict)]
+    changes = [(told.get("round"), change) for told in rounds for change in told.get("changes", ())]
+    if rounds and not changes:
+        yield Text("Refinement left the space as it was.")
+    if not changes:
+        return
+    yield Table(
+        "refinement",
+        "What refinement changed",
+        (
+            column("round", [number for number, _ in changes]),
+            *(
+                column(title, [change.get(key, "") for _, change in changes])
+                for title, key in (("parameter", "name"), ("before", "before"), ("after", "after"), ("why", "why"))
+            ),
+        ),
+        most=50,
     )
 
 
@@ -122,7 +145,14 @@ def all_trials(found: Findings) -> Section:
     records = sorted(results.records(), key=_order(found))
     if not records:
         return Section("trials", "All trials", (Text("There is no trial yet.", weak=True),))
-    lead = Text("A click on a heading sorts. Every column is in tables/trials.csv, every epoch in tables/epochs.csv.")
+    lead = Text(
+        "A click on a heading sorts. Every column is in tables/trials.csv, every epoch in tables/epochs.csv."
+        + (
+            " Folds and final trainings are measured on other samples, so they stand after the others."
+            if any(record.stage not in SEARCHED for record in records)
+            else ""
+        )
+    )
     table = Table(
         "", f"{words.count(len(records), 'trial')}, best first", tuple(_columns(found, records)), sortable=True
     )
@@ -133,9 +163,10 @@ def _order(found: Findings) -> Any:
     metric, mode = found.results.metric, found.results.mode
     sign = 1.0 if mode == "min" else -1.0
 
-    def place(record: TrialRecord) -> tuple[bool, float, int]:
+    def place(record: TrialRecord) -> tuple[bool, bool, float, int]:
         value = record.best_value(metric, mode)
-        return record.status == "failed" or value is None, sign * value if value is not None else 0.0, record.number
+        without = record.status == "failed" or value is None
+        return record.stage not in SEARCHED, without, sign * value if value is not None else 0.0, record.number
 
     return place
 

@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from tuner import words
 from tuner.errors import RunError
 from tuner.report.advice import advice
@@ -50,7 +52,8 @@ def write_report(results: Results, out: Path | None = None) -> Written:
     """
     out = out or results.folder
     found = Findings(results)
-    report = make_report(found)
+    with threadpool_limits(1):  # small matrices: on a busy machine, threads would wait for one another most of the time
+        report = make_report(found)
     images, report = _draw(report)
     try:
         out.mkdir(parents=True, exist_ok=True)
