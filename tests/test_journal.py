@@ -566,7 +566,14 @@ def test_a_newer_journal_is_refused_with_the_remedy(path):
     made(path)
     tampered(path, "PRAGMA user_version = 99")
     for sentence in refusals(path):
-        assert "must be 1 to 1, but got (99). A newer version wrote it: update this project." in sentence
+        assert "must be 2, but got (99). A newer version wrote it: update this project." in sentence
+
+
+def test_a_journal_from_before_the_first_release_is_refused_and_not_called_damaged(path):
+    made(path)
+    tampered(path, "PRAGMA user_version = 1")
+    for sentence in refusals(path):
+        assert "must be 2, but got (1). A version before the first release wrote it: run that sweep again." in sentence
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
@@ -582,8 +589,8 @@ def newer(monkeypatch):
     """Make this project one schema version newer, with a migration to it."""
 
     def migrate(script):
-        monkeypatch.setattr(journal, "SCHEMA_VERSION", 2)
-        monkeypatch.setattr(journal, "_MIGRATIONS", {1: script})
+        monkeypatch.setattr(journal, "SCHEMA_VERSION", 3)
+        monkeypatch.setattr(journal, "_MIGRATIONS", {2: script})
 
     return migrate
 
@@ -597,18 +604,18 @@ def test_an_older_journal_is_migrated_when_a_driver_opens_it(path, newer):
     events = made(path)
     newer("CREATE TABLE lease (token TEXT) STRICT;")
     assert read(path) == events  # a reader takes it as it is
-    assert version(path) == 1
+    assert version(path) == 2
     with contextlib.closing(Journal(path)) as writer:
         assert writer.events() == events
         assert writer.append(Event("note"))[0].seq == 26
         writer._connection.execute("INSERT INTO lease VALUES ('a')")
-    assert version(path) == 2
+    assert version(path) == 3
 
 
 def test_a_new_journal_passes_through_every_version(path, newer):
     newer("CREATE TABLE lease (token TEXT) STRICT;")
     Journal(path).close()
-    assert version(path) == 2
+    assert version(path) == 3
 
 
 def test_a_migration_that_fails_changes_nothing(path, newer, monkeypatch):
@@ -617,7 +624,7 @@ def test_a_migration_that_fails_changes_nothing(path, newer, monkeypatch):
         newer("CREATE TABLE lease (token TEXT); CREATE TABLE lease (token TEXT);")
         with pytest.raises(RunError, match="already exists"):
             Journal(path)
-    assert version(path) == 1
+    assert version(path) == 2
     assert read(path) == events
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'lease'").fetchone() is None

@@ -269,7 +269,7 @@ def test_rows_without_their_parts_are_a_finding_and_no_crash(run, tmp_path):
 def test_a_file_of_another_kind_of_database_is_a_finding(run):
     (run / "journal.sqlite").unlink()
     connection = sqlite3.connect(run / "journal.sqlite")
-    connection.executescript("CREATE VIEW events AS SELECT 1 AS seq; PRAGMA user_version = 1")
+    connection.executescript("CREATE VIEW events AS SELECT 1 AS seq; PRAGMA user_version = 2")
     connection.close()
     assert any(entry.path == "journal.sqlite" and entry.severity == "error" for entry in doctor.examine(run))
 

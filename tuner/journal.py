@@ -22,6 +22,7 @@ import json
 import math
 import os
 import sqlite3
+import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,7 @@ from tuner.history import Event, History, fold
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 was never released
 FILE_NAME = "journal.sqlite"
 MARK_NAME = "journal.mark"
 
@@ -70,9 +71,11 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 # A migration turns schema version n into n + 1; the driver applies them in order when it opens an older journal.
 _MIGRATIONS: dict[int, str] = {}
+_OLDEST_VERSION = 2
 
 _WRAPPED = '{"float":'
 _BATCH = 500
+_NUMBERS = struct.Struct("<qqqd").pack  # seq, attempt, epoch, at
 
 
 def encode(body: Mapping[str, Any]) -> str:
@@ -115,9 +118,12 @@ def _unwrap(value: dict[str, Any]) -> Any:
     return {"float": wrapped[0]} if isinstance(wrapped, list) else float(wrapped)
 
 
-def _checksum(seq: int, kind: str, trial: str, attempt: int, epoch: int, at: float, body: bytes) -> int:
-    # CRC-32: it is damage that must be found, not malice.
-    return zlib.crc32(body, zlib.crc32(f"{seq}|{kind}|{trial}|{attempt}|{epoch}|{at!r}|".encode()))
+def _checksum(seq: int, kind: str, trial: str, attempt: int, epoch: int, at: float, body: bytes) -> int | None:
+    # CRC-32: it is damage that must be found, not malice. Numbers are packed, which takes a fifth of what text takes.
+    try:
+        return zlib.crc32(body, zlib.crc32(f"{kind}|{trial}|".encode(), zlib.crc32(_NUMBERS(seq, attempt, epoch, at))))
+    except (struct.error, TypeError):  # damaged, in a way that even changed a column's type
+        return None
 
 
 class Journal:
@@ -308,12 +314,13 @@ def _user_version(connection: sqlite3.Connection) -> int:
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     version = _user_version(connection)
-    if not 1 <= version <= SCHEMA_VERSION:
-        newer = version > SCHEMA_VERSION
-        remedy = "A newer version wrote it: update this project." if newer else "It is empty, or no journal."
-        raise RunError(
-            f"{path}: the journal's schema version must be 1 to {SCHEMA_VERSION}, but got ({version}). {remedy}"
-        )
+    if not _OLDEST_VERSION <= version <= SCHEMA_VERSION:
+        remedy = "It is empty, or no journal."
+        if version:
+            remedy = "A newer version wrote it: update this project."
+            if version < _OLDEST_VERSION:
+                remedy = "A version before the first release wrote it: run that sweep again."
+        raise RunError(f"{path}: the journal's schema version must be {SCHEMA_VERSION}, but got ({version}). {remedy}")
 
 
 def _mark_text(last: int) -> str:
