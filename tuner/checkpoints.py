@@ -117,7 +117,7 @@ def _fill(scratch: Path, place: Place, plain: dict[str, Any], metrics: Mapping[s
         "metrics": {name: value if value is None else repr(value) for name, value in metrics.items()},
         "files": {STATE_NAME: {"sha256": sha256, "bytes": size}},
     }
-    text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    text = json.dumps(manifest, sort_keys=True).encode()
     _write(scratch / MANIFEST_NAME, text)
     _flush(scratch)
     return text, size

@@ -107,7 +107,7 @@ class TrialRecord:
         sign = 1.0 if mode == "min" else -1.0
         best: tuple[float, int] | None = None
         for epoch, record in self.epochs.items():
-            value = record.metrics.get(metric)
+            value = record.body["metrics"].get(metric)
             if value is not None and math.isfinite(value) and (best is None or (sign * value, epoch) < best):
                 best = (sign * value, epoch)
         return best[1] if best else None
