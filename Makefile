@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow check format lock chaos neighbours coverage races planted report
+.PHONY: setup sweep test slow check format lock chaos neighbours coverage races planted report study
 
 setup: .venv/ready
 
@@ -50,6 +50,10 @@ planted: setup
 # How long a report of 1,000 trials takes, and how large its page is; 2 minutes.
 report: setup
 	$(BIN)/python benchmarks/report.py
+
+# How long the study of the digits takes, untouched and killed once in every stage; 5 minutes.
+study: setup
+	$(BIN)/python benchmarks/study.py
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -176,6 +176,11 @@ class Results:
             of=len(ranked),
         )
 
+    def retrained(self) -> TrialRecord | None:
+        """Return the first trial of the config that a study has retrained and tested, or None before that."""
+        told = [note["test_scores"]["winner"] for note in self.history.notes if "test_scores" in note]
+        return next((record for record in self.records() if told and record.proposal == told[-1]), None)
+
     def counts(self) -> dict[str, int]:
         """Return how many trials are in each state that occurs."""
         counts: dict[str, int] = {}

@@ -32,8 +32,6 @@ from tuner.trainable import Data
 if TYPE_CHECKING:
     from tuner.analysis import comparison
 
-FOLDS = 5
-
 
 def study(
     sweep: Sweep,
@@ -227,7 +225,7 @@ def _cross_validate(drive: Drive, history: History) -> Iterator[Step]:
         noted = [{"configs": configs}]
         drive.note(history, {"cross_validate": noted[0]})
     candidates: dict[int, dict[str, Any]] = {int(number): config for number, config in noted[0]["configs"].items()}
-    options, folds = sweep.data.model_dump(), sweep.data.folds or FOLDS
+    options, folds = sweep.data.model_dump(), _folds(sweep)
     load = importlib.import_module("trainables.data").load
     data: dict[int | None, Data] = {fold: load(options, sweep.seed, fold, folds) for fold in range(folds)}
 
@@ -266,15 +264,19 @@ def race_of(sweep: Sweep, configs: Collection[int], folds: int, history: History
     ratio = 1 / (folds - 1)
     level, seed = sweep.study.level, sweep.seed
     return comparison.race(
-        blocks, schedule(sweep.study.cv_seeds, folds), sweep.mode, ratio=ratio, level=level, seed=seed
+        blocks,
+        comparison.schedule(sweep.study.cv_seeds, folds),
+        sweep.mode,
+        ratio=ratio,
+        level=level,
+        seed=seed,
     )
 
 
-def schedule(seeds: int, folds: int) -> list[list[tuple[int, int]]]:
-    """Return the (seed, fold) blocks that each look adds: the folds of one seed; of a single seed, in two parts."""
-    if seeds == 1 and folds > 3:
-        return [[(0, fold) for fold in range(3)], [(0, fold) for fold in range(3, folds)]]
-    return [[(seed, fold) for fold in range(folds)] for seed in range(seeds)]
+def _folds(sweep: Sweep) -> int:
+    from tuner.analysis.comparison import FOLDS
+
+    return (sweep.data and sweep.data.folds) or FOLDS
 
 
 # -- the final test ------------------------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def chosen(history: History, sweep: Sweep) -> int:
     best = ranking(history.trials.values(), sweep.metric, sweep.mode)[0].trial.proposal
     if not noted or sweep.data is None:
         return best
-    race = race_of(sweep, [int(number) for number in noted[0]["configs"]], sweep.data.folds or FOLDS, history)
+    race = race_of(sweep, [int(number) for number in noted[0]["configs"]], _folds(sweep), history)
     means = {name: mean for name, mean in race.last.means.items() if name in race.alive} if race.last else {}
     if not means:
         return best

@@ -49,3 +49,22 @@ def test_without_a_ranked_trial_there_is_none(tmp_path, monkeypatch, capsys):
     make_run(tmp_path / "runs/bad", [failed(CONFIG)], finished="failed")
     assert run_command(["best", "bad"]) == 2
     assert "there is no best config" in capsys.readouterr().err
+
+
+def test_where_the_folds_chose_another_config_that_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    other = {**CONFIG, "learning_rate": 0.5}
+    trials = [
+        Made(CONFIG, [0.9], proposal=1),
+        Made(other, [0.8], proposal=2),
+        Made(other, [0.9], stage="final", proposal=2),
+    ]
+    for winner in (1, 2):
+        notes = [{"test_opened": 1}, {"test_scores": {"winner": winner, "samples": 9, "scores": {}}}]
+        make_run(tmp_path / f"runs/of-{winner}", trials, notes=notes)
+    run_command(["best", "of-1"])
+    assert "The folds" not in capsys.readouterr().out
+    run_command(["best", "of-2"])
+    out = capsys.readouterr().out
+    assert "The folds put the config of t0002 first, so that was retrained and tested, not t0001's:\n" in out
+    assert "  learning_rate  0.5       t0001 0.01235\n" in out

@@ -11,7 +11,6 @@ from made_runs import Made, make_run
 from tuner.report import write_report
 from tuner.report.folds import folds
 from tuner.results import load
-from tuner.study import FOLDS, schedule
 
 SPACE = {"lr": {"loguniform": [1e-4, 1.0]}}
 CONFIGS = {1: {"lr": 0.1}, 2: {"lr": 0.01}, 3: {"lr": 0.001}}
@@ -47,14 +46,6 @@ def told(tmp_path, made, notes=(), final=None):
         (folder / "final/metrics.json").write_text(json.dumps(final))
     written = write_report(load(folder))
     return (folder / "report.md").read_text(), folder, written.lines
-
-
-def test_the_looks_are_those_of_the_study():
-    from tuner.analysis import comparison
-
-    assert comparison.FOLDS == FOLDS
-    for seeds, count in ((1, 5), (1, 3), (2, 5), (3, 2)):
-        assert comparison.schedule(seeds, count) == schedule(seeds, count)
 
 
 def test_the_tie_set_is_of_configs_and_who_was_dropped_is_said(tmp_path):

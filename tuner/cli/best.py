@@ -51,7 +51,7 @@ def _lines(results: Results, found: Best) -> Iterator[Text]:
 
     from tuner.cli import words
     from tuner.cli.copying import path_text
-    from tuner.cli.summary import config_table, fixed_names
+    from tuner.cli.summary import config_table, fixed_names, overruled_lines
 
     mean = f"mean of {words.count(found.repeats, 'repeat')}; " if found.repeats > 1 else ""
     still = " so far" if results.status == "running" else ""
@@ -72,3 +72,4 @@ def _lines(results: Results, found: Best) -> Iterator[Text]:
         files = ", ".join(sorted(path.name for path in folder.iterdir()))
         yield Text()
         yield Text(f"Its files: {path_text(folder)} ({files})")
+    yield from overruled_lines(results, found)

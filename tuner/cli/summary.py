@@ -90,17 +90,35 @@ def _test_lines(results: Results) -> Iterator[Text]:
     )
     if (count := openings(results.history.notes).count) > 1:
         yield Text(f"          opened {count} times, so these samples are no longer unseen")
+    yield from overruled_lines(results, _best(results))
+
+
+def overruled_lines(results: Results, best: Best | None) -> Iterator[Text]:
+    """Yield the config that a study has retrained, where its folds put another than the search's best first."""
+    winner = results.retrained()
+    if winner is None or winner.proposal == 0 or best is None or winner.config == best.config:
+        return
+    yield Text()
+    yield Text(
+        f"The folds put the config of {winner.trial} first, so that was retrained and tested, not {best.trial}'s:"
+    )
+    yield Text()
+    yield from config_table(winner.config, fixed_names(results), best.config, best.trial)
 
 
 def config_table(
-    config: Mapping[str, Any], fixed: Collection[str] = (), baseline: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    fixed: Collection[str] = (),
+    baseline: Mapping[str, Any] | None = None,
+    called: str = "baseline",
 ) -> Iterator[Text]:
     """Yield a config, a parameter a line: what was searched, then what was fixed.
 
     Args:
         config: The config.
         fixed: Names that the space fixes.
-        baseline: The baseline's config, whose values are put beside those that differ; or None.
+        baseline: Another config, whose values are put beside those that differ; or None.
+        called: What that other one is called.
     """
     width = max(map(len, config), default=0)
     shown = {name: words.value(config[name]) for name in sorted(config, key=lambda name: name in fixed)}
@@ -108,7 +126,7 @@ def config_table(
     for name, text in shown.items():
         note = "fixed" if name in fixed else ""
         if baseline is not None and name in baseline and (other := words.value(baseline[name])) != text:
-            note = f"baseline {other}"
+            note = f"{called} {other}"
         line = Text(f"  {name:<{width}}  {text:<{room}}")
         line.append(f"  {note}", style="dim")
         line.rstrip()
