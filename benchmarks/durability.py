@@ -6,8 +6,8 @@ Each round measures an epoch's end of one trial of 200 epochs, one after another
 state: trial.report with nothing behind it; with the driver, but nothing kept; with the journal (every row flushed
 to the disk). With a state of the default cnn's size: torch.save to a file and a report with nothing behind it, as a
 script without this project has it; and the durable way, checkpoint and journal. Then a journal of 10,000 trials x
-20 epochs is opened: read as every reading command does, and opened for writing and read, as a resume does. Writes
-benchmarks/results/durability.json.
+20 epochs is opened: read as every reading command does, and opened for writing and read, as a resume does; and made
+into both frames. Writes benchmarks/results/durability.json.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from typing import Any
 import torch
 
 import tuner
+import tuner.frames  # pandas is no part of a frame's time
 from tuner.backends.driver import Driver
 from tuner.backends.worker import Job, Report, run_attempt
 from tuner.history import Event, History
 from tuner.journal import FILE_NAME, Journal, read_history
+from tuner.results import Results
 from tuner.stopping import make_rules
 from tuner.strategies import make_strategy
 
@@ -104,8 +106,21 @@ def resumed(path: Path) -> History:
 def timed(action: Callable[[Path], History], path: Path) -> float:
     """Return the seconds an action takes."""
     began = time.perf_counter()
-    assert len(action(path).trials) == TRIALS
-    return time.perf_counter() - began
+    history = action(path)
+    took = time.perf_counter() - began
+    assert len(history.trials) == TRIALS
+    return took
+
+
+def framed(path: Path) -> float:
+    """Return the seconds that both frames of a history take."""
+    head = {"metric": "val_accuracy", "mode": "max", "max_epochs": 20, "status": "completed"}
+    results = Results(folder=path.parent, history=read_history(path), sweep={}, **head)  # type: ignore[arg-type]
+    began = time.perf_counter()
+    shapes = (len(results.trials), len(results.epochs))
+    took = time.perf_counter() - began
+    assert shapes == (TRIALS, 20 * TRIALS)
+    return took
 
 
 def main() -> None:
@@ -127,10 +142,16 @@ def main() -> None:
         path = make_journal(Path(home) / "large")
         megabytes = round(path.stat().st_size / 1e6, 1)
         for _ in range(rounds):
-            opens.append({"read": round(timed(read_history, path), 3), "resume": round(timed(resumed, path), 3)})
+            opens.append(
+                {
+                    "read": round(timed(read_history, path), 3),
+                    "resume": round(timed(resumed, path), 3),
+                    "frames": round(framed(path), 3),
+                }
+            )
             print("open, s", opens[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
     result = {
-        "what": "median ms of trial.report; seconds to open a journal of 10,000 trials x 20 epochs",
+        "what": "median ms of trial.report; seconds to open a journal of 10,000 trials x 20 epochs, and for its frames",
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "n": rounds,

@@ -74,6 +74,7 @@ _MIGRATIONS: dict[int, str] = {}
 _OLDEST_VERSION = 2
 
 _WRAPPED = '{"float":'
+_WRAPPED_BYTES = _WRAPPED.encode()
 _BATCH = 500
 _NUMBERS = struct.Struct("<qqqd").pack  # seq, attempt, epoch, at
 
@@ -212,12 +213,12 @@ class Journal:
 
     def events(self) -> list[Event]:
         """Return every committed event in the global order."""
-        with _told(self.path), _uncollected():
+        with _told(self.path), uncollected():
             return list(_rows(self._connection, self.path))
 
     def history(self) -> History:
         """Return every committed event, folded; in less time than to fold what events() returns."""
-        with _told(self.path), _uncollected():
+        with _told(self.path), uncollected():
             return fold(_rows(self._connection, self.path))
 
     def close(self) -> None:
@@ -287,7 +288,7 @@ def _has_log(path: Path) -> bool:
 def _read_as(mode: str, consume: Callable[[Iterator[Event]], T], path: Path) -> T:
     mark = _mark(path)  # before the rows, which its driver may be adding to
     uri = f"{path.resolve().as_uri()}?{mode}"
-    with _told(path), _uncollected(), contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+    with _told(path), uncollected(), contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
         connection.execute("BEGIN")  # one snapshot
         _check_version(connection, path)
         _check_mark(path, mark, _last_seq(connection))
@@ -364,7 +365,7 @@ def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
             if seq != place or checksum != _checksum(seq, kind, trial, attempt, epoch, at, body):
                 what = "is missing" if seq != place else "does not match its checksum"
                 raise RunError(f"{path}: row {place} {what}, so the journal is damaged. Run `tuner doctor`.")
-            told = _Unread(body) if kind == "epoch" else decode(body.decode())
+            told = _Unread(body) if kind == "epoch" else _decoded(body)
             yield new(Event, (kind, trial, attempt, epoch, told, at, seq))
 
 
@@ -390,12 +391,21 @@ class _Unread(Mapping[str, Any]):
 
     def _read(self) -> dict[str, Any]:
         if self._text is not None:
-            self._value, self._text = decode(self._text.decode()), None
+            self._value, self._text = _decoded(self._text), None
         return self._value
 
 
+def _decoded(text: bytes) -> dict[str, Any]:
+    if _WRAPPED_BYTES not in text:
+        try:
+            return from_json(text)  # type: ignore[no-any-return]  # without a detour by str
+        except ValueError:  # half a surrogate pair
+            pass
+    return decode(text.decode())
+
+
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Keep the garbage collector, which looks at all rows again and again, from a third of the time that they take."""
     if not gc.isenabled():
         yield

@@ -105,6 +105,7 @@ class Results:
         """Return the trials frame's rows as JSON has them, all with the same keys in the frame's order."""
         return to_rows(self.trial_columns())
 
+    @journal.uncollected()
     def trial_columns(self) -> list[Column]:
         """Return the trials frame's columns."""
         records = self.records()
@@ -134,6 +135,7 @@ class Results:
             *(Column(f"last.{name}", "float", [row.get(name) for row in at_last]) for name in metrics),
         ]
 
+    @journal.uncollected()
     def epoch_columns(self) -> list[Column]:
         """Return the epochs frame's columns."""
         owners = [record for record in self.records() for _ in record.epochs]
