@@ -55,16 +55,18 @@ def test_where_the_folds_chose_another_config_that_is_said(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     other = {**CONFIG, "learning_rate": 0.5}
     trials = [
+        Made({**CONFIG, "epochs": 5}, [0.1], stage="baseline", proposal=0),
         Made(CONFIG, [0.9], proposal=1),
         Made(other, [0.8], proposal=2),
         Made(other, [0.9], stage="final", proposal=2),
     ]
-    for winner in (1, 2):
+    told = {}
+    for winner in (0, 1, 2):
         notes = [{"test_opened": 1}, {"test_scores": {"winner": winner, "samples": 9, "scores": {}}}]
         make_run(tmp_path / f"runs/of-{winner}", trials, notes=notes)
-    run_command(["best", "of-1"])
-    assert "The folds" not in capsys.readouterr().out
-    run_command(["best", "of-2"])
-    out = capsys.readouterr().out
-    assert "The folds put the config of t0002 first, so that was retrained and tested, not t0001's:\n" in out
-    assert "  learning_rate  0.5       t0001 0.01235\n" in out
+        run_command(["best", f"of-{winner}"])
+        told[winner] = capsys.readouterr().out
+    assert "The folds put the baseline's config first, so that was retrained and tested, not t0002's:\n" in told[0]
+    assert "The folds" not in told[1]
+    assert "The folds put the config of t0003 first" in told[2]
+    assert "  learning_rate  0.5       t0002 0.01235\n" in told[2]

@@ -96,12 +96,11 @@ def _test_lines(results: Results) -> Iterator[Text]:
 def overruled_lines(results: Results, best: Best | None) -> Iterator[Text]:
     """Yield the config that a study has retrained, where its folds put another than the search's best first."""
     winner = results.retrained()
-    if winner is None or winner.proposal == 0 or best is None or winner.config == best.config:
+    if winner is None or best is None or winner.config == best.config:
         return
+    whose = "the baseline's config" if winner.proposal == 0 else f"the config of {winner.trial}"
     yield Text()
-    yield Text(
-        f"The folds put the config of {winner.trial} first, so that was retrained and tested, not {best.trial}'s:"
-    )
+    yield Text(f"The folds put {whose} first, so that was retrained and tested, not {best.trial}'s:")
     yield Text()
     yield from config_table(winner.config, fixed_names(results), best.config, best.trial)
 
@@ -187,7 +186,10 @@ def failure_lines(results: Results, width: int = 160) -> Iterator[Text]:
 def next_commands(results: Results) -> Iterator[str]:
     """Yield three commands to copy."""
     more = max(2 * _configs(results), 2)
-    yield command("show", results.folder)
+    if results.history.study:
+        yield command("report", results.folder)
+    else:
+        yield command("show", results.folder)
     yield command("export", results.folder, "--trials", "trials.csv", "--epochs", "epochs.csv")
     if results.history.study:
         yield command("best", results.folder)
