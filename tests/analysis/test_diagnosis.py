@@ -219,3 +219,10 @@ def test_slow_beyond_the_good_rates_is_too_high_and_among_them_is_something_else
     trials, epochs = frames(curves, [{"learning_rate": rate} for rate in rates])
     (group,) = diagnose(trials, epochs, "val_accuracy", "max", classes=10).learning_rates
     assert [rate.kind for rate in group.rates] == ["low", "good", "cut_short", "good", "high", "very_high"]
+
+
+def test_one_rate_is_no_range():
+    curves = {name: (falling(0.1), falling(0.1)) for name in "abcd"}
+    configs = [{"learning_rate": 0.1, "optimizer": "sgd"}] * 4
+    (group,) = diagnose(*frames(curves, configs), "val_accuracy", "max", classes=10).learning_rates
+    assert group.limits == ("sgd: learning_rate of 0.1 is good in 4 of 4 trials",)

@@ -120,7 +120,7 @@ def _placed(rate: Rate, first: float, good: Sequence[float]) -> Rate:
     if rate.kind != "low" or not good or at < good[0]:
         return rate
     if at > good[-1]:
-        why = f"{rate.why}; rates from {good[0]:.2g} to {good[-1]:.2g} are good"
+        why = f"{rate.why}; rates {_range(good)} are good"
         return dataclasses.replace(rate, kind="very_high" if stuck else "high", why=why)
     return dataclasses.replace(rate, kind="cut_short", why=f"{rate.why}, among good rates: not the rate's doing alone")
 
@@ -148,10 +148,14 @@ def _limits(key: tuple[str, str], rates: Sequence[Rate]) -> list[str]:
     good = [rate.learning_rate for rate in told if rate.kind == "good"]
     if len(good) >= LEAST_FOR_LIMIT:
         inside = [rate for rate in told if good[0] <= rate.learning_rate <= good[-1]]
-        sentences.append(
-            f"{prefix}learning_rate from {good[0]:.2g} to {good[-1]:.2g} is good in {len(good)} of {len(inside)} trials"
-        )
+        sentences.append(f"{prefix}learning_rate {_range(good)} is good in {len(good)} of {len(inside)} trials")
     return sentences
+
+
+def _range(rates: Sequence[float]) -> str:
+    """Return "from a to b", of rising rates; "of a" where they are one."""
+    low, high = f"{rates[0]:.2g}", f"{rates[-1]:.2g}"
+    return f"from {low} to {high}" if low != high else f"of {low}"
 
 
 def _split(above: Sequence[bool]) -> int:
