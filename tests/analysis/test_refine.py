@@ -96,6 +96,21 @@ def test_an_option_is_dropped_only_with_evidence():
     assert dict(refine(space, alike, "m", "max")[0].entries)["opt"].options == ["sgd", "adam", "rmsprop"]
 
 
+def test_a_config_that_was_chosen_elsewhere_stays_inside():
+    branches = {"adam": {"rate": LogUniform(1e-4, 1.0)}}
+    space = Space.parse({"opt": Choice(["sgd", "adam"], when=branches), "x": Uniform(0, 1), "y": Uniform(0, 1)})
+    trials = tried(space, 60, lambda c: (c["opt"] == "adam") + c["x"])
+    alone, changes = refine(space, trials, "m", "max")
+    assert {change.name for change in changes} >= {"opt", "x"}
+    new, changes = refine(space, trials, "m", "max", keep={"opt": "sgd", "x": 0.9, "y": 0.5, "other": 1})
+    # Only what would leave it outside is taken back.
+    assert not new.explain({"opt": "sgd", "x": 0.9, "y": 0.5})
+    assert dict(new.entries)["x"] == dict(alone.entries)["x"]
+    assert "would not hold the chosen config's 'sgd'" in changed(changes)["opt"]
+    # One that never was inside says nothing.
+    assert refine(space, trials, "m", "max", keep={"opt": "sgd", "x": 7.0, "y": 0.5})[0] == alone
+
+
 def test_one_option_left_becomes_fixed_or_keeps_its_branch():
     space = Space.parse({"flag": Choice([True, False]), "x": Uniform(0, 1)})
     new, _ = refine(space, tried(space, 60, lambda c: 10 * c["flag"] + c["x"]), "m", "max")

@@ -86,6 +86,7 @@ def refine(
     noise: float | None = None,
     trainable: str | None = None,
     max_epochs: int | None = None,
+    keep: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> tuple[Space, tuple[Change, ...]]:
     """Return the space of the next round, and what was changed and why. Never raises on odd data.
@@ -104,6 +105,7 @@ def refine(
         trainable: Whose hard limits ranges are held to; None, or a user's own: no value turns negative, and a
             range that ends at 1 and lies within [0, 1] keeps that end.
         max_epochs: The most that a parameter `epochs` may be; None: no limit.
+        keep: A config that must stay inside, too, where it is inside now: one that folds have put first, say.
         seed: Of the forest that tells what matters.
     """
     found = _seen(space, trials, metric, mode, (trainable, max_epochs))
@@ -115,9 +117,30 @@ def refine(
     narrowed = _space(space, "", rows, found, changes)
     if narrowed.explain(found.configs[found.best]):  # never lose the best
         return space, (Change("space", "", "unchanged", "a narrower space would not hold the best config"),)
+    if kept := _conformed(space, keep or {}):
+        narrowed, changes = _holding(space, narrowed, changes, kept)
     if not changes:
         changes.append(Change("space", "", "unchanged", f"the best of {len(rows)} configs are spread all over it"))
     return narrowed, tuple(changes)
+
+
+def _holding(
+    space: Space, narrowed: Space, changes: list[Change], config: Mapping[str, Any]
+) -> tuple[Space, list[Change]]:
+    """Take back what would leave a config outside, and say so."""
+    old, entries = dict(space.entries), dict(narrowed.entries)
+    for name, domain in entries.items():
+        alone = dataclasses.replace(space, entries=tuple({**old, name: domain}.items()))
+        if alone.explain({key: value for key, value in config.items() if key in _active(alone, config)}):
+            entries[name] = old[name]
+            changes = [change for change in changes if change.name.split("=")[0] != name]
+            why = f"{_shown(domain)} would not hold the chosen config's {config.get(name)!r}"
+            changes.append(Change(name, _shown(old[name]), "unchanged", why))
+    return dataclasses.replace(narrowed, entries=tuple(entries.items())), changes
+
+
+def _active(space: Space, config: Mapping[str, Any]) -> set[str]:
+    return {leaf.name for leaf in space.active(config)}
 
 
 def _seen(

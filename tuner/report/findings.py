@@ -293,6 +293,7 @@ class Findings:
                 noise=self.noise,
                 trainable=head.get("trainable"),
                 max_epochs=results.max_epochs,
+                keep=self.winner.config if self.winner else None,
                 seed=self.seed,
             ),
         )
