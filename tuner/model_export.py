@@ -37,15 +37,15 @@ print(config, list(state_dict))  # build the model from the config as {trainable
 """
 
 
-def best_folder(results: Results) -> Path:
-    """Return the run's best/, with a model in it.
+def model_folder(results: Results) -> Path:
+    """Return the folder of the run's model: a study's final/, retrained on all but the test split; else best/.
 
     Raises:
         RunError: There is none, and why.
     """
-    folder = results.folder / "best"
-    if (folder / "model.pt").is_file():
-        return folder
+    for folder in (results.folder / "final", results.folder / "best"):
+        if (folder / "model.pt").is_file():
+            return folder
     if not folder.is_dir():
         raise RunError(
             f"{results.folder}: there is no best/ yet: it is written when the sweep ends and a trial has completed. "
@@ -75,7 +75,7 @@ def export_model(results: Results, path: Path) -> list[str]:
         RunError: The run has no model.
         UsageError: The place is taken or cannot be written, or the model is of a user's own function.
     """
-    source, trainable = best_folder(results), trainable_of(results)
+    source, trainable = model_folder(results), trainable_of(results)
     if path.suffix in (".pt", ".onnx") and trainable not in BUILTINS:
         raise UsageError(
             f"{path}: one file needs a built-in trainable ({', '.join(BUILTINS)}), but got ({trainable}). "

@@ -57,6 +57,14 @@ def test_a_study_and_a_second_opening(project, capsys):
     assert all(difference[name] is not None for name in ("difference", "low", "high")) or difference["note"]
 
 
+def test_the_model_to_take_away_is_the_one_that_was_retrained(project, capsys):
+    run_command(["study", "small.toml", "--backend", "inline", "--quiet"])
+    run = project / "runs" / "small"
+    assert run_command(["export", "small", "--model", "away"]) == 0
+    assert (project / "away" / "model.pt").read_bytes() == (run / "final" / "model.pt").read_bytes()
+    assert (run / "best" / "model.pt").read_bytes() != (run / "final" / "model.pt").read_bytes()
+
+
 def test_again_is_refused_for_a_sweep(project, capsys):
     few = ["--set", "search.trials=1"]
     assert run_command(["run", "small.toml", "--backend", "inline", *few]) == 0

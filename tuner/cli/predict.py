@@ -50,7 +50,7 @@ def predict(run: Run, files: Files, json: Json = False, out: Out = None) -> int:
 def _model(run: str) -> Any:
     from tuner.errors import UsageError
     from tuner.loading import BUILTINS
-    from tuner.model_export import best_folder, trainable_of
+    from tuner.model_export import model_folder, trainable_of
     from tuner.results import load
 
     results = load(run)
@@ -60,7 +60,7 @@ def _model(run: str) -> Any:
             f"{results.folder}: predict knows the built-in trainables ({', '.join(BUILTINS)}), but got ({trainable}). "
             f"Load its state with your own code: tuner export {results.folder} --model FOLDER"
         )
-    return importlib.import_module("trainables.saved").load_saved(best_folder(results), trainable)
+    return importlib.import_module("trainables.saved").load_saved(model_folder(results), trainable)
 
 
 def _rows(saved: Any, files: list[Path], bad: list[Path]) -> Iterator[dict[str, Any]]:
