@@ -20,7 +20,7 @@ from tuner.trainable import DataInfo, StopTrial
 # Bit-identical results are promised with one thread; and more of them get in each other's way on a shared machine.
 torch.set_num_threads(1)
 
-TRAIN = {"epoch", "train_loss", "train_accuracy", "learning_rate", "epoch_s"}
+TRAIN = {"epoch", "train_loss", "train_accuracy", "start_loss", "learning_rate", "epoch_s"}
 VAL = {"loss", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc"}
 EVERY_METRIC = TRAIN | {f"val_{name}" for name in VAL}
 
@@ -84,6 +84,14 @@ class TrainableConformance:
         for row in trial.reports:
             assert set(row) == EVERY_METRIC
             assert all(isinstance(row[name], float) for name in EVERY_METRIC - {"epoch"})
+
+    def test_the_loss_before_the_first_step_is_that_of_the_untrained_model(self):
+        slow, fast = (self.run({"learning_rate": rate}, max_epochs=2) for rate in (1e-6, 0.1))
+        told = {row["start_loss"] for trial in (slow, fast) for row in trial.reports}
+        # Of the weights alone: the same whatever the rate, in every row; and nearly a guess's.
+        (start,) = told
+        assert start == pytest.approx(np.log(10), abs=1.5)
+        assert abs(fast.reports[0]["train_loss"] - start) > 0.01
 
     def test_predictions_are_probabilities_that_agree_with_the_metrics(self):
         trial = self.run({}, max_epochs=1)

@@ -31,6 +31,9 @@ Build = Callable[[Mapping[str, Any], DataInfo], nn.Module]
 EVALUATION_BATCH = {"cpu": 128, "cuda": 4096}
 """Samples measured at a time: as many as stay in a CPU's cache, or fill a GPU."""
 
+START_SAMPLES = 1024
+"""At most so many samples are measured before the first step."""
+
 STATE = ("model", "optimizer", "schedule")
 """The parts of a trial's state; state["model"] is the model's state_dict."""
 
@@ -57,7 +60,8 @@ def complete(trainable: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def fit(build: Build, config: Mapping[str, Any], trial: Trial) -> None:
     """Train a model, reporting every epoch until the epochs are over or a rule stops the trial.
 
-    The metric epoch_s is the time of training and measuring, without the report.
+    The metric epoch_s is the time of training and measuring, without the report; start_loss is the loss before the
+    first step, in every row of a trial: what its learning rate is judged by.
 
     Args:
         build: Makes the model from a config and the data.
@@ -72,8 +76,11 @@ def fit(build: Build, config: Mapping[str, Any], trial: Trial) -> None:
         raise DataError("a built-in trainable needs data; add a [data] table to the sweep")
     epochs = min(config.get("epochs", trial.max_epochs), trial.max_epochs)
     learner = Learner(build, config, trial.data, epochs, trial.seed, torch.device(trial.device))
-    if trial.state is not None:
+    if trial.state is None:
+        start = learner.start_loss()
+    else:
         learner.load_state_dict(trial.state)
+        start = trial.state.get("start_loss")
     for epoch in range(trial.start_epoch + 1, epochs + 1):
         started = time.perf_counter()
         rate = learner.train_epoch(epoch)
@@ -81,9 +88,10 @@ def fit(build: Build, config: Mapping[str, Any], trial: Trial) -> None:
         learner.schedule.observe(measured.get("val_loss", measured["train_loss"]))
         trial.report(
             epoch=epoch,
-            state=learner.state_dict(),
+            state={**learner.state_dict(), "start_loss": start},
             predictions=predictions,
             **measured,
+            start_loss=start,
             learning_rate=rate,
             epoch_s=time.perf_counter() - started,
         )
@@ -163,6 +171,12 @@ class Learner:
             return F.mse_loss(outputs.squeeze(1), (y - mean) / std)
         smoothing = self.config["label_smoothing"]
         return F.cross_entropy(outputs, y, weight=self.class_weights, label_smoothing=smoothing)
+
+    def start_loss(self) -> float:
+        """Return the training loss as it is now, measured as in `measure`, on at most 1,024 samples."""
+        index = self.subset[:START_SAMPLES]
+        measured, _ = self._measured((self.train.x[part] for part in index.split(self.batch)), self.train.y[index])
+        return float(measured["loss"])
 
     def measure(self) -> tuple[metrics.Metrics, NDArray[np.float32] | None]:
         """Return the epoch's metrics and the validation predictions, None without such a split.

@@ -129,10 +129,9 @@ def test_every_trial_is_classed_and_counted():
     assert "ln(10)" in found.note
 
 
-def test_the_start_is_an_epoch_0_where_there_is_one():
+def test_the_start_is_the_evaluation_before_the_first_step_where_there_is_one():
     trials, epochs = frames({"good_fit": PLANTED["good_fit"]})
-    zeroth = pd.DataFrame([{"trial": "good_fit", "epoch": 0, "train_loss": 2.4, "val_loss": 2.4}])
-    found = diagnose(trials, pd.concat([zeroth, epochs]), "val_accuracy", "max", classes=10)
+    found = diagnose(trials, epochs.assign(start_loss=2.4), "val_accuracy", "max", classes=10)
     assert "before the first step" in found.note and found.curves["good_fit"].kind == "good_fit"
 
 

@@ -32,7 +32,7 @@ def test_a_regression_reports_its_metrics_in_the_targets_own_units():
     trial = Alone(prices(), max_epochs=15)
     mlp.train({"dropout": 0.0, "batch_size": 16}, trial)
     last = trial.reports[-1]
-    assert set(last) == REGRESSION | {"epoch", "learning_rate", "epoch_s"}
+    assert set(last) == REGRESSION | {"epoch", "start_loss", "learning_rate", "epoch_s"}
     assert last["val_r2"] > 0.9
     assert trial.predictions[-1].shape == (100,) and trial.predictions[-1].dtype == np.float32
     error = trial.predictions[-1].astype(np.float64) - trial.data.val.y

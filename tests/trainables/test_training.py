@@ -71,7 +71,7 @@ def test_the_state_is_tensors_and_plain_values_and_holds_the_model():
     trial = Alone(noise(), max_epochs=1)
     cnn.train({**EVENTFUL, "optimizer": "adam"}, trial)
     state = trial.resumed(1).state  # loaded with weights_only=True
-    assert set(state) == {"model", "optimizer", "schedule"}
+    assert set(state) == {"model", "optimizer", "schedule", "start_loss"}
     cnn.build(EVENTFUL, trial.data).load_state_dict(state["model"])
 
 

@@ -322,8 +322,9 @@ def diagnose(
     """Class every trial's curve and every learning rate. Never raises on odd data: then `note` says what is missing.
 
     Curves are the loss on both splits where the trainable reports it, else the accuracy, else the sweep's metric
-    alone. The value before the first step is that of an epoch 0, where one is reported; else, of a cross-entropy,
-    ln(classes), and of a squared error the target's variance, from val_loss and val_r2; else the first epoch's.
+    alone. The value before the first step is the metric start_loss, as the built-in trainables report it; without it,
+    of a cross-entropy ln(classes), of a squared error the target's variance, from val_loss and val_r2; else the first
+    epoch's.
 
     Args:
         trials: As in results.
@@ -389,9 +390,9 @@ def curves_of(epochs: pd.DataFrame, pair: Pair, names: Sequence[str]) -> dict[st
 def start_of(epochs: pd.DataFrame, pair: Pair, classes: int | None) -> tuple[float | None, str]:
     """Return the value before the first step as a loss, or None; and how it is known."""
     name = pair.train or pair.val
-    zeroth = epochs.loc[epochs["epoch"] == 0, name].dropna()
-    if len(zeroth):
-        return pair.sign * float(zeroth.median()), "the start is the evaluation before the first step"
+    if name == "train_loss" and _has(epochs, "start_loss"):
+        starts = epochs.groupby("trial")["start_loss"].first().dropna()
+        return float(starts.median()), "the start is the evaluation before the first step"
     if classes and classes > 1:
         if name == "train_loss":
             return math.log(classes), f"the start is ln({classes}), the cross-entropy of a guess"
