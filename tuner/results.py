@@ -113,7 +113,7 @@ class Results:
         at_best = [r.epochs[epoch].metrics if epoch else {} for r, epoch in zip(records, best_epochs, strict=True)]
         at_last = [record.epochs[max(record.epochs)].metrics if record.epochs else {} for record in records]
         params = _union(record.config for record in records)
-        metrics = _union(row.metrics for record in records for row in record.epochs.values())
+        metrics = _union(row.body["metrics"] for record in records for row in record.epochs.values())
         return [
             Column("trial", "text", [record.trial for record in records]),
             Column("number", "int", [record.number for record in records]),
@@ -141,7 +141,7 @@ class Results:
         owners = [record for record in self.records() for _ in record.epochs]
         epochs = [epoch for record in self.records() for epoch in sorted(record.epochs)]
         rows = [record.epochs[epoch] for record, epoch in zip(owners, epochs, strict=True)]
-        told = [row.metrics for row in rows]
+        told = [row.body["metrics"] for row in rows]
         metrics = _union(told)
         return [
             Column("trial", "text", [record.trial for record in owners]),
