@@ -20,7 +20,7 @@ sweep: setup
 test: setup
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4
 
-# The few tests that take most of a minute each, such as Ray's own death and its memory monitor's killing.
+# Tests that take most of a minute each, such as Ray's own death and its memory monitor's killing, or repeat others.
 slow: setup
 	$(BIN)/python -m pytest -m slow
 

@@ -215,6 +215,7 @@ def wait_for_hang():
     Path("hangs").unlink()
 
 
+@pytest.mark.slow
 def test_a_sweep_is_left_though_its_worker_hangs_or_ray_is_gone(project):
     (project / "mine.py").write_text(HANGS)
     process = start("run", "mine.toml")

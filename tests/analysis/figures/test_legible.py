@@ -135,7 +135,8 @@ def seen(text):
     return text.axes is None or text.axes.axison or text in text.axes.texts
 
 
-@pytest.mark.parametrize("size", SIZES)
+# Long names are the harder ones; `make slow` looks at short ones, too.
+@pytest.mark.parametrize("size", [pytest.param(size, marks=pytest.mark.slow if size == "20" else ()) for size in SIZES])
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_text_is_whole_and_apart(name, size):
     count, long = SIZES[size]
