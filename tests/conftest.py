@@ -19,17 +19,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """See that tests which start Ray can be told by their names: see below."""
+    """Put the tests that start Ray first, as they take the longest; they are told by their names: see below."""
     for item in items:
         if item.get_closest_marker("ray") or "ray_local" in item.fixturenames:
             assert "_ray" in item.nodeid, (
                 f"{item.nodeid}: a test that starts Ray must have _ray in its name or its file's"
             )
+    items.sort(key=lambda item: "_ray" not in item.nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Let one process run all tests that start Ray, from the start, as they take the longest; the others by file."""
+    """Let one process run all tests that start Ray, and share the others out by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
