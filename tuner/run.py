@@ -9,12 +9,9 @@ import os
 import platform
 import re
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from tuner import disk
@@ -33,6 +30,7 @@ from tuner.preflight import check_config
 from tuner.provenance import changes, write_provenance
 from tuner.results import DEFAULT_STORAGE, Results, find_run, from_history, load
 from tuner.run_folder import freeze_code, lock, lock_new, make_run_folder, write_text
+from tuner.signals import Signals
 from tuner.spec import Sweep, load_sweep
 from tuner.stopping import Rule, make_rules
 from tuner.strategies import Strategy, make_strategy
@@ -112,7 +110,7 @@ def run(
     with _cluster(backend, address) as offer:
         plan = _checked_plan(sweep, offer)
         data = _load_data(sweep)
-        with _Signals(waiting=True) as signals:  # a folder that is made is one that can be resumed
+        with Signals(waiting=True) as signals:  # a folder that is made is one that can be resumed
             # Absolute, since workers need not share this process's working directory.
             home = Path(storage).absolute()
             disk.require(home, plan.disk.total, "choose another --storage")
@@ -177,7 +175,7 @@ def resume(
             plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
             data = _load_data(sweep)
             steps = importlib.import_module("tuner.study").steps if history.study else search_only
-            with _Signals(waiting=True) as signals:
+            with Signals(waiting=True) as signals:
                 told = watch or Watch()
                 job = Drive(
                     plan, folder, journal, data, history.origin, signals, steps, told, tuple(extra), changed, again
@@ -262,7 +260,7 @@ class Drive:
     journal: Journal
     data: Data | None
     origin: str | None
-    signals: _Signals
+    signals: Signals
     steps: Steps
     watch: Watch
     overrides: tuple[str, ...] = ()
@@ -436,79 +434,3 @@ def _freeze(sweep: Sweep, folder: Path, study: bool = False) -> tuple[Sweep, Eve
     write_provenance(folder, written)
     body = {"toml": written.to_toml(), "sha256": written.hash(), "origin": origin, "study": study}
     return frozen, Event("sweep", body=body)
-
-
-class _Signal(KeyboardInterrupt):
-    """A signal that ends the sweep; a KeyboardInterrupt, so that no `except Exception` swallows it."""
-
-
-class _Signals:
-    """While open, turns SIGINT, SIGTERM and SIGHUP into an exception in the main thread, but never within `held`.
-
-    Only the first of them: one asks a process to leave that is leaving already, as when a whole process group is told.
-    SIGINT alone counts again.
-
-    Args:
-        waiting: Begin by holding signals back, until `heard`.
-    """
-
-    def __init__(self, *, waiting: bool = False) -> None:
-        self._came: int | None = None
-        self._raised = False
-        self._holds = int(waiting)
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a parent process, has decided
-                    self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._restore(*self._before)
-        if self._came is not None and not self._raised and error[0] is None:
-            signal.raise_signal(self._came)  # it came after all was done here, and may be meant for others
-
-    def _restore(self, *numbers: int) -> None:
-        for number in numbers:
-            if number in self._before:
-                signal.signal(number, self._before.pop(number))
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        again = self._raised and number != signal.SIGINT
-        self._came = self._came or number
-        if not self._holds and not again:
-            self._raise()
-
-    def _raise(self) -> None:
-        self._raised = True
-        raise _Signal
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold signals back; one that came meanwhile, or that somebody swallowed, is raised at the end."""
-        self._holds += 1
-        try:
-            yield
-        finally:
-            self._holds -= 1
-        if self._came is not None and self._before and not self._holds:
-            self._raise()
-
-    @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """Raise at once what came so far, and what comes; after this, only SIGINT still interrupts what is saved."""
-        self._holds -= 1
-        try:
-            if self._came is not None:
-                self._raise()
-            yield
-        finally:
-            self._holds += 1
-            self._restore(signal.SIGINT)
-
-    @property
-    def exit_status(self) -> int:
-        """What the process exits with: 130 for SIGINT, 143 for SIGTERM and SIGHUP."""
-        return 130 if self._came in (None, signal.SIGINT) else 143
