@@ -23,9 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner import journal
+from tuner.bodies import decode, encode
 from tuner.errors import RunError
 from tuner.history import Event, fold
-from tuner.journal import FILE_NAME, MARK_NAME, Journal, decode, encode, read, read_history
+from tuner.journal import FILE_NAME, MARK_NAME, Journal, read, read_history
 
 SUGGESTION = {
     "number": 1,

@@ -14,7 +14,8 @@ import pytest
 import stateful_run
 
 import tuner
-from tuner import checkpoints, doctor, journal
+from tuner import checkpoints, doctor, journal, manifests
+from tuner.bodies import encode
 from tuner.cli.main import run_command
 from tuner.errors import RunError, TunerError
 from tuner.history import CheckpointRecord, Event
@@ -168,7 +169,7 @@ def test_code_in_texts_is_never_run(run, executed, tmp_path):
     shell = f"$(touch {executed}); `touch {executed}`; !!python/object/apply:os.system ['touch {executed}']"
     for text in (code, shell, "{{" + code + "}}"):
         body = {"warning": text, "by": text, "finished": "completed"}
-        append_raw(run / "journal.sqlite", "note", "t0001", journal.encode(body))
+        append_raw(run / "journal.sqlite", "note", "t0001", encode(body))
     for path in [*(run / "code").iterdir(), *(run / "logs").iterdir()]:
         path.write_text(f"{code}\n")
     (run / "code/sitecustomize.py").write_text(code)
@@ -182,7 +183,7 @@ def test_a_trials_name_never_leads_outside(run, tmp_path, name):
     outside, before = outside_of(tmp_path)
     name = name.format(outside=str(outside).lstrip("/"))
     body = {"number": 4, "proposal": 4, "stage": "search", "fold": None, "repeat": 1, "config": {}, "seed": 1}
-    append_raw(run / "journal.sqlite", "suggestion", name, journal.encode({**body, "by": "x", "why": ""}))
+    append_raw(run / "journal.sqlite", "suggestion", name, encode({**body, "by": "x", "why": ""}))
     (found,) = doctor.examine(run)
     assert "names a trial" in found.what and found.severity == "error"
     read_everything(tmp_path)
@@ -193,11 +194,11 @@ def test_a_trials_name_never_leads_outside(run, tmp_path, name):
 def test_a_checkpoints_path_never_leads_outside(run, tmp_path, name):
     outside, before = outside_of(tmp_path)
     path = name.format(outside=str(outside).lstrip("/"))
-    sha256 = checkpoints._digest(outside / "manifest.json")
+    sha256 = manifests._digest(outside / "manifest.json")
     connection = sqlite3.connect(run / "journal.sqlite")
     epoch = connection.execute("SELECT max(seq) FROM events WHERE kind = 'epoch' AND trial = 't0003'").fetchone()[0]
     connection.close()
-    body = journal.encode({"path": path, "sha256": sha256, "bytes": 1})
+    body = encode({"path": path, "sha256": sha256, "bytes": 1})
     append_raw(run / "journal.sqlite", "checkpoint", "t0003", body, epoch, 1, 9)
     (found,) = doctor.examine(run)
     assert "names a checkpoint" in found.what and found.severity == "error"

@@ -26,8 +26,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.errors import ConfigError, TunerError
+from tuner.errors import ConfigError
 from tuner.history import CheckpointRecord, TrialRecord
+from tuner.manifests import MANIFEST_NAME as MANIFEST_NAME
+from tuner.manifests import STATE_NAME as STATE_NAME
+from tuner.manifests import DamagedCheckpoint as DamagedCheckpoint
+from tuner.manifests import verify as verify
+from tuner.manifests import verify_files as verify_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,13 +43,6 @@ _MAPPINGS = (dict, OrderedDict, Counter)
 
 # 3-1, and while it is written .3-1.writing
 _FOLDER_NAME = re.compile(r"\.?\d+-(\d+)(?:\.writing)?", re.ASCII)
-
-STATE_NAME = "state.pt"
-MANIFEST_NAME = "manifest.json"
-
-
-class DamagedCheckpoint(TunerError):
-    """A checkpoint whose files do not match its manifest, or whose manifest does not match the journal."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ def commit(
     state: Mapping[str, Any],
     metrics: Mapping[str, float | None],
     random: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a checkpoint durably.
 
@@ -82,6 +81,7 @@ def commit(
         state: Tensors and plain values.
         metrics: That epoch's metrics; the manifest carries them.
         random: The random state of the process, as plain values and tensors.
+        told: What else the manifest is to carry, as JSON has it: see tuner.adoption.
 
     Returns:
         The journal row's body: path (relative to `run`), sha256 of the manifest, bytes of the state.
@@ -96,7 +96,7 @@ def commit(
     shutil.rmtree(scratch, ignore_errors=True)
     first = not final.parent.exists()
     try:
-        text, size = _fill(scratch, place, {"state": plain, "random": random}, metrics)
+        text, size = _fill(scratch, place, {"state": plain, "random": random}, metrics, told or {})
         scratch.rename(final)
     except BaseException:  # what is half there must not keep a full disk full
         shutil.rmtree(scratch, ignore_errors=True)
@@ -106,7 +106,9 @@ def commit(
     return {"path": place.path, "sha256": hashlib.sha256(text).hexdigest(), "bytes": size}
 
 
-def _fill(scratch: Path, place: Place, plain: dict[str, Any], metrics: Mapping[str, float | None]) -> tuple[bytes, int]:
+def _fill(
+    scratch: Path, place: Place, plain: dict[str, Any], metrics: Mapping[str, float | None], told: Mapping[str, Any]
+) -> tuple[bytes, int]:
     """Write a checkpoint's files; return the manifest and the bytes of the state."""
     scratch.mkdir(parents=True)
     sha256, size = write_tensors(scratch / STATE_NAME, plain)
@@ -116,6 +118,7 @@ def _fill(scratch: Path, place: Place, plain: dict[str, Any], metrics: Mapping[s
         "attempt": place.attempt,
         "metrics": {name: value if value is None else repr(value) for name, value in metrics.items()},
         "files": {STATE_NAME: {"sha256": sha256, "bytes": size}},
+        **told,
     }
     text = json.dumps(manifest, sort_keys=True).encode()
     _write(scratch / MANIFEST_NAME, text)
@@ -142,28 +145,6 @@ def write_tensors(path: Path, value: Any) -> tuple[str, int]:
         digest = aside.submit(hashlib.sha256, data)
         _write(path, data)
     return digest.result().hexdigest(), len(data)
-
-
-def verify(run: Path, record: CheckpointRecord) -> Path:
-    """Return the folder of a checkpoint whose every byte is as committed.
-
-    Raises:
-        DamagedCheckpoint: A file is missing or differs; the sentence names it.
-    """
-    folder = run / record.path
-    if not folder.resolve().is_relative_to(run.resolve()):
-        raise DamagedCheckpoint(f"{folder}: a checkpoint must lie in its run folder.")
-    manifest = folder / MANIFEST_NAME
-    if _digest(manifest) != record.sha256:
-        raise DamagedCheckpoint(f"{manifest}: the manifest is missing, or differs from the journal's row.")
-    try:
-        sums = {Path(name).name: entry["sha256"] for name, entry in json.loads(manifest.read_text())["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # whoever writes the row can make such a one
-        raise DamagedCheckpoint(f"{manifest}: it must list files and their SHA-256, but does not.") from error
-    for name, sha256 in sums.items():
-        if _digest(folder / name) != sha256:  # a name never leaves its folder
-            raise DamagedCheckpoint(f"{folder / name}: the file is missing, or differs from its manifest.")
-    return folder
 
 
 class Kept(NamedTuple):
@@ -208,20 +189,20 @@ def prune(run: Path, trial: str, keep: Iterable[CheckpointRecord], newest: int) 
     if not folder.is_dir():
         return
     for child in folder.iterdir():
-        if child.name not in names and _attempt_of(child.name) <= newest:
+        if child.name not in names and attempt_of(child.name) <= newest:
             shutil.rmtree(child, ignore_errors=True)
     if not names:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
 
-def _attempt_of(name: str) -> int:
+def attempt_of(name: str) -> int:
     """Return the attempt of a checkpoint's folder, or of one half written; 0 where the name is no such thing."""
     found = _FOLDER_NAME.fullmatch(name)
     return int(found[1]) if found else 0
 
 
-def save_predictions(run: Path, place: Place, predictions: NDArray[Any]) -> None:
+def save_predictions(run: Path, place: Place, predictions: NDArray[Any]) -> str:
     """Write one epoch's validation predictions, durably, to a file that no other attempt writes.
 
     Args:
@@ -229,14 +210,18 @@ def save_predictions(run: Path, place: Place, predictions: NDArray[Any]) -> None
         place: Whose they are.
         predictions: (N, K) class probabilities or (N,) values, in the order of the validation split.
 
+    Returns:
+        The file, relative to the run folder.
+
     Raises:
         ConfigError: The predictions are no array of numbers.
         OSError: The disk is full, or cannot be written.
     """
     values = _numbers(predictions)
-    folder = run / "predictions" / place.trial
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_arrays(folder / f"{place.epoch}-{place.attempt}.npz", {str(place.epoch): values})
+    path = f"predictions/{place.trial}/{place.epoch}-{place.attempt}.npz"
+    (run / path).parent.mkdir(parents=True, exist_ok=True)
+    _write_arrays(run / path, {str(place.epoch): values})
+    return path
 
 
 def gather_predictions(run: Path, record: TrialRecord) -> list[str]:
@@ -327,15 +312,6 @@ def _refuse(where: str, value: Any) -> NoReturn:
         f"trial.report: state must be a dict of tensors and plain values, but got ({where} is a "
         f"{type(value).__name__}). Give a state_dict(), torch.from_numpy(array), dict(...) or float(...)."
     )
-
-
-def _digest(path: Path) -> str | None:
-    """Return a file's SHA-256, or None where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:

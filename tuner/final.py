@@ -43,6 +43,8 @@ def score_winner(drive: Drive, history: History, whole: Data, winner: int) -> No
     if winner not in trained or not is_builtin(drive.plan.sweep.trainable):
         _stay_sealed(drive, history, next((record for record in records if record.proposal == winner), None))
         return
+    for record in trained.values():
+        drive.mirror.fetch(record.checkpoints[-1].path)
     models = {record.proposal: _model(drive.folder, record) for record in trained.values()}
     if drive.again or not openings(history.notes).scored:
         _open(drive, history)

@@ -18,8 +18,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import json
-import math
 import os
 import sqlite3
 import struct
@@ -29,8 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic_core import from_json
-
+from tuner.bodies import decoded, encode
 from tuner.errors import RunError
 from tuner.history import Event, History, fold
 
@@ -73,50 +70,8 @@ PRAGMA user_version = {SCHEMA_VERSION};
 _MIGRATIONS: dict[int, str] = {}
 _OLDEST_VERSION = 2
 
-_WRAPPED = '{"float":'
-_WRAPPED_BYTES = _WRAPPED.encode()
 _BATCH = 500
 _NUMBERS = struct.Struct("<qqqd").pack  # seq, attempt, epoch, at
-
-
-def encode(body: Mapping[str, Any]) -> str:
-    """Return `body` as strict JSON; non-finite floats, which JSON has not, become {"float": "nan"}."""
-    try:
-        text = json.dumps(dict(body), allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = _WRAPPED
-    if _WRAPPED not in text:
-        return text
-    return json.dumps(_wrap(body), allow_nan=False, separators=(",", ":"))
-
-
-def decode(text: str) -> dict[str, Any]:
-    """Return what encode() was given."""
-    if _WRAPPED in text:
-        return json.loads(text, object_hook=_unwrap)  # type: ignore[no-any-return]
-    try:
-        return from_json(text)  # type: ignore[no-any-return]  # a third of json.loads' time
-    except ValueError:  # half a surrogate pair, as in a path that is not UTF-8
-        return json.loads(text)  # type: ignore[no-any-return]
-
-
-def _wrap(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        items = {key: _wrap(item) for key, item in value.items()}
-        # A config whose only parameter is called "float" must not be taken for a wrapped number.
-        return {"float": [items["float"]]} if items.keys() == {"float"} else items
-    if isinstance(value, list | tuple):
-        return [_wrap(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    return value
-
-
-def _unwrap(value: dict[str, Any]) -> Any:
-    if value.keys() != {"float"}:
-        return value
-    wrapped = value["float"]
-    return {"float": wrapped[0]} if isinstance(wrapped, list) else float(wrapped)
 
 
 def _checksum(seq: int, kind: str, trial: str, attempt: int, epoch: int, at: float, body: bytes) -> int | None:
@@ -184,7 +139,7 @@ class Journal:
     def _write_mark(self, last: int) -> None:
         """Note the last row, after its commit: a mark that lags is harmless, one that leads tells of lost rows."""
         with contextlib.suppress(OSError):  # the rows are safe, whatever becomes of their mark
-            os.pwrite(self._mark, _mark_text(last).encode(), 0)
+            os.pwrite(self._mark, mark_text(last).encode(), 0)
 
     def _insert(self, event: Event, seq: int) -> Event:
         at = event.at or time.time()
@@ -324,7 +279,8 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
         raise RunError(f"{path}: the journal's schema version must be {SCHEMA_VERSION}, but got ({version}). {remedy}")
 
 
-def _mark_text(last: int) -> str:
+def mark_text(last: int) -> str:
+    """Return what the mark beside a journal holds whose last row is `last`."""
     number = f"{last:020d}"
     return f"{number} {zlib.crc32(number.encode()):08x}\n"
 
@@ -333,11 +289,11 @@ def _mark(path: Path) -> int:
     """Return the last row that the mark beside a journal knows of; 0 where there is none, or it is damaged itself."""
     try:
         with path.with_name(MARK_NAME).open("rb") as file:
-            text = file.read(len(_mark_text(0))).decode(errors="replace")
+            text = file.read(len(mark_text(0))).decode(errors="replace")
     except OSError:
         return 0
     number = text[:20]
-    return int(number) if number.isdecimal() and text == _mark_text(int(number)) else 0
+    return int(number) if number.isdecimal() and text == mark_text(int(number)) else 0
 
 
 def _check_mark(path: Path, mark: int, last: int) -> None:
@@ -365,7 +321,7 @@ def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
             if seq != place or checksum != _checksum(seq, kind, trial, attempt, epoch, at, body):
                 what = "is missing" if seq != place else "does not match its checksum"
                 raise RunError(f"{path}: row {place} {what}, so the journal is damaged. Run `tuner doctor`.")
-            told = _Unread(body) if kind == "epoch" else _decoded(body)
+            told = _Unread(body) if kind == "epoch" else decoded(body)
             yield new(Event, (kind, trial, attempt, epoch, told, at, seq))
 
 
@@ -391,17 +347,8 @@ class _Unread(Mapping[str, Any]):
 
     def _read(self) -> dict[str, Any]:
         if self._text is not None:
-            self._value, self._text = _decoded(self._text), None
+            self._value, self._text = decoded(self._text), None
         return self._value
-
-
-def _decoded(text: bytes) -> dict[str, Any]:
-    if _WRAPPED_BYTES not in text:
-        try:
-            return from_json(text)  # type: ignore[no-any-return]  # without a detour by str
-        except ValueError:  # half a surrogate pair
-            pass
-    return decode(text.decode())
 
 
 @contextlib.contextmanager

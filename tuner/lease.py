@@ -28,6 +28,7 @@ from tuner.errors import RunError
 
 VALID_S, RENEW_S, TRUSTED_S = 45.0, 10.0, 30.0
 SKEW_S = VALID_S - TRUSTED_S
+_LOOK_S = 1.0
 _CLAIMS = 5  # another driver may win a number or two; then it is this sweep's driver
 
 
@@ -82,16 +83,18 @@ class Standing:
         number: Its number.
         owner: What it says, or None where that cannot be read.
         left_s: Seconds until it ends; 0 where it has ended, or was given back.
+        boot: What a lease says that only the file lock decides about; None: this start of this host's kernel.
     """
 
     number: int
     owner: Owner | None
     left_s: float
+    boot: str | None = None
 
     @property
     def binds(self) -> bool:
         """Whether no driver may start here: it is valid, and not of this host, where the file lock alone decides."""
-        return self.left_s > 0 and (self.owner is None or self.owner.boot != boot_id())
+        return self.left_s > 0 and (self.owner is None or self.owner.boot != (self.boot or boot_id()))
 
 
 class Lease:
@@ -99,16 +102,30 @@ class Lease:
 
     Args:
         store: Where leases lie.
-        where: The run folder, for sentences.
+        where: The run folder, or its URI, for sentences.
         free: Called once the lease is given back.
+        boot: Who shares the file lock that this process has taken already; None: whoever runs on this kernel.
+        patience_s: How long `check` may stand still where the lease cannot be renewed.
+        wait: Told, once, that another host's lease is waited for: until it ends, or is seen to be renewed. None: no
+            waiting.
 
     Raises:
         RunError: A driver on another host holds it; the sentence says who, and when it may be taken over.
         OSError: The store cannot be written.
     """
 
-    def __init__(self, store: Store, where: Path, free: Callable[[], None] = lambda: None) -> None:
-        self._store, self._where, self._free = store, where, free
+    def __init__(
+        self,
+        store: Store,
+        where: Path | str,
+        free: Callable[[], None] = lambda: None,
+        *,
+        boot: str | None = None,
+        patience_s: float = 0.0,
+        wait: Callable[[str], None] | None = None,
+    ) -> None:
+        self._store, self._where, self._free, self._wait = store, where, free, wait
+        self._boot, self._patience_s = boot or boot_id(), patience_s
         self._since, self._token = _iso(wall_clock()), secrets.token_hex(8)
         self._number, self._renewed, self._lost = 0, 0.0, ""
         self._mutex, self._closed = threading.Lock(), threading.Event()
@@ -128,10 +145,14 @@ class Lease:
             RunError: Another has taken over, or the lease cannot be renewed: nothing more may be written.
         """
         with self._mutex:
-            if not self._lost and awake_clock() - self._renewed >= TRUSTED_S:
+            deadline = time.monotonic() + self._patience_s
+            while not self._lost and awake_clock() - self._renewed >= TRUSTED_S:
                 try:
                     self._renew()
                 except OSError as error:
+                    if time.monotonic() < deadline:
+                        time.sleep(_LOOK_S)
+                        continue
                     raise RunError(
                         f"{self._where}: a driver must be able to renew its lease, but got ({error.strerror}). What was"
                         f" committed is safe; check the disk, then go on with: tuner resume {self._where}"
@@ -150,17 +171,32 @@ class Lease:
         self._free()
 
     def _claim_first(self) -> None:
-        found = standing(self._store)
+        found = self._outwaited(standing(self._store, self._boot))
         for _ in range(_CLAIMS):
             if found is not None and found.binds:
                 break
             if self._claim(found.number + 1 if found else 1):
                 return
-            found = standing(self._store)
+            found = standing(self._store, self._boot)
         raise RunError(
             f"{self._where}: only one driver may run a sweep, but {self._who(found)} is at it. "
             f"Wait for it, or stop it{_until(found)}."
         )
+
+    def _outwaited(self, found: Standing | None) -> Standing | None:
+        """Wait for the end of another host's lease; a living driver's is renewed, which tells it from a dead one's."""
+        first = found
+        while self._wait and found and found.binds and found.owner and found.left_s <= VALID_S + SKEW_S:
+            if first is None or first.owner is None or found.owner.expires_at != first.owner.expires_at:
+                break
+            if found is first:
+                self._wait(
+                    f"{self._where}: {found.owner} drove this sweep until lately. Waiting for the end of its lease, "
+                    f"{found.left_s:.0f} s at most."
+                )
+            time.sleep(min(_LOOK_S, found.left_s + 0.01))
+            found = standing(self._store, self._boot)
+        return found
 
     def _who(self, found: Standing | None) -> str:
         if found is None:
@@ -191,7 +227,7 @@ class Lease:
             self._store.replace(self._number, self._text(wall_clock() + VALID_S))
             self._renewed = began
         elif not (self._is_newest() and self._claim(self._number + 1)):
-            found = standing(self._store)
+            found = standing(self._store, self._boot)
             taker = self._who(found) if found and found.number > self._number else "somebody who removed its lease"
             self._lost = (
                 f"{self._where}: only one driver may run a sweep, but {taker} has taken it over: this one's newest "
@@ -207,12 +243,17 @@ class Lease:
 
     def _text(self, end: float | None) -> str:
         end_text = None if end is None else _iso(end)
-        owner = Owner(platform.node(), os.getpid(), self._since, boot_id(), self._token, end_text)
+        owner = Owner(platform.node(), os.getpid(), self._since, self._boot, self._token, end_text)
         return json.dumps(dataclasses.asdict(owner)) + "\n"
 
 
-def standing(store: Store) -> Standing | None:
-    """Return the newest lease as it looks from here, or None where nobody has ever had one."""
+def standing(store: Store, boot: str | None = None) -> Standing | None:
+    """Return the newest lease as it looks from here, or None where nobody has ever had one.
+
+    Args:
+        store: Where leases lie.
+        boot: As Standing has it.
+    """
     number = max(store.numbers(), default=None)
     if number is None:
         return None
@@ -222,7 +263,7 @@ def standing(store: Store) -> Standing | None:
         end = changed_at + VALID_S  # whoever wrote it may be there
     else:
         end = datetime.datetime.fromisoformat(owner.expires_at).timestamp() if owner.expires_at else 0.0
-    return Standing(number, owner, max(0.0, end - wall_clock()))
+    return Standing(number, owner, max(0.0, end - wall_clock()), boot)
 
 
 def parse(text: str) -> Owner | None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner import journal
+from tuner import journal, pulling
 from tuner.errors import RunError, TunerError, nearest
 from tuner.history import FINISHED, History, TrialRecord, ranking
 from tuner.lease_folder import is_driven_elsewhere
 from tuner.row_files import Column, infer, to_rows
+from tuner.storage import Remote, is_uri, local_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,16 +197,17 @@ class Results:
         return sum(_is_lost(record) for record in self.history.trials.values())
 
 
-def load(run: str | os.PathLike[str]) -> Results:
+def load(run: str | os.PathLike[str], wanted: pulling.Wanted = pulling.results) -> Results:
     """Read any run folder, also one whose sweep is still running.
 
     Args:
-        run: A path, a name in ./runs, or "latest".
+        run: A path, a storage URI, a name in ./runs, or "latest".
+        wanted: Of a run at a URI, what to bring here beside its journal.
 
     Raises:
-        RunError: There is no such run, or its journal is damaged.
+        RunError: There is no such run, its storage cannot be read, or its journal is damaged.
     """
-    folder = find_run(run)
+    folder = find_run(run, wanted=wanted)
     driven = is_driven(folder)  # first: a driver that ends in between has said so in the journal
     history = journal.read_history(folder / journal.FILE_NAME)
     if not history.sweep_toml:
@@ -234,13 +236,26 @@ def from_history(folder: Path, history: History, running: bool) -> Results:
     )
 
 
-def find_run(run: str | os.PathLike[str], storage: str | os.PathLike[str] = DEFAULT_STORAGE) -> Path:
-    """Return the folder of a run given as a path, as a name in `storage`, or as "latest".
+def find_run(
+    run: str | os.PathLike[str],
+    storage: str | os.PathLike[str] = DEFAULT_STORAGE,
+    wanted: pulling.Wanted = pulling.small,
+) -> Path:
+    """Return the folder of a run given as a path, a storage URI, a name in `storage`, or as "latest".
+
+    Args:
+        run: The run. One at a URI is brought to a folder of this account's cache, as it is there now, unless its driver
+            is at work on this machine: then it is the driver's own folder.
+        storage: Where names are looked for.
+        wanted: Of a run at a URI, what to bring here beside its journal.
 
     Raises:
-        RunError: There is none; the sentence names what was looked for and the nearest name.
+        RunError: There is none, or its storage cannot be read; the sentence names what was looked for and the nearest
+            name.
     """
-    text = os.fspath(run)
+    if is_uri(run):
+        return _brought(Remote(os.fspath(run)), wanted)
+    text = str(local_path(run)) if os.fspath(run).startswith("file://") else os.fspath(run)
     names = run_names(Path(storage))
     if text == "latest":
         if not names:
@@ -261,6 +276,15 @@ def find_run(run: str | os.PathLike[str], storage: str | os.PathLike[str] = DEFA
     raise RunError(
         f"{text}: RUN must be a run folder, a name in {storage}, or latest, but there is none there. {remedy}"
     )
+
+
+def _brought(remote: Remote, wanted: pulling.Wanted) -> Path:
+    driven = pulling.cache_folder(remote, "runs")
+    if _is_locked(driven):
+        return driven
+    folder = pulling.cache_folder(remote, "read")
+    pulling.renew(remote, folder, wanted)
+    return folder
 
 
 def run_names(storage: Path) -> list[str]:

@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from tuner import disk
+from tuner import disk, remote_run
+from tuner.adoption import Manifest, adopt
 from tuner.backends import inline
 from tuner.backends.driver import Driver, interrupt
 from tuner.backends.ray_tune import session
@@ -23,7 +24,9 @@ from tuner.backup import Backup
 from tuner.errors import Interrupted, ResourceError, RunError, StorageError, SweepFailed, UsageError
 from tuner.history import RANKED, Event, History
 from tuner.journal import FILE_NAME, Journal
+from tuner.lease import Lease
 from tuner.loading import load_trainable
+from tuner.mirror import Mirror
 from tuner.openings import openings
 from tuner.plan import Plan, make_plan
 from tuner.preflight import check_config
@@ -33,10 +36,12 @@ from tuner.run_folder import freeze_code, lock, lock_new, make_run_folder, write
 from tuner.signals import Signals
 from tuner.spec import Sweep, load_sweep
 from tuner.stopping import Rule, make_rules
+from tuner.storage import is_uri, local_path, shown
 from tuner.strategies import Strategy, make_strategy
 from tuner.trainable import Data, Train
-from tuner.winner import write_best
+from tuner.winner import best_checkpoints, write_best
 
+_ELSEWHERE = "resume a copy of the run folder on another disk"
 Backend = Literal["ray", "inline"]
 
 
@@ -70,12 +75,15 @@ class Watch:
         on_event: Called with every committed journal event of a trial, and every note.
         on_stage: Called in a study before each stage, with the most trials that it will have.
         tee: Inline only: also show the trainable's own output.
+        on_wait: Called where a driver on another host may be dead, and the end of its lease is waited for. None: such a
+            sweep is refused at once.
     """
 
     on_plan: Callable[[Plan, Path], None] = lambda plan, folder: None
     on_event: Callable[[Event], None] = lambda event: None
     on_stage: Callable[[Stage, int], None] = lambda stage, trials: None
     tee: bool = False
+    on_wait: Callable[[str], None] | None = None
 
 
 def run(
@@ -92,7 +100,7 @@ def run(
 
     Args:
         sweep: The sweep.
-        storage: Where run folders live.
+        storage: Where run folders live: a path, or a URI (s3://, gs://, file://).
         name: The run folder's name; a taken one is refused. None: the sweep's name, with -2, -3, ... where taken.
         backend: "ray" (this machine's cores and GPUs, or a cluster) or "inline" (this process, one trial at a time).
         address: A Ray cluster to join; None starts Ray on this machine.
@@ -110,21 +118,33 @@ def run(
     with _cluster(backend, address) as offer:
         plan = _checked_plan(sweep, offer)
         data = _load_data(sweep)
-        with Signals(waiting=True) as signals:  # a folder that is made is one that can be resumed
-            # Absolute, since workers need not share this process's working directory.
-            home = Path(storage).absolute()
-            disk.require(home, plan.disk.total, "choose another --storage")
-            folder = make_run_folder(home, name or sweep.name, exact=name is not None)
-            with lock_new(folder) as lease:
-                with _undone(folder):
-                    frozen, row = _freeze(plan.sweep, folder, study=steps is not None)
-                    plan = dataclasses.replace(plan, sweep=frozen)
-                    journal = Journal(folder / FILE_NAME, lease.check)
-                    journal.append(row)
-                with contextlib.closing(journal):
-                    drive = steps or search_only
-                    job = Drive(plan, folder, journal, data, row.body["origin"], signals, drive, watch or Watch())
-                    return job.run(backend)
+        # A folder that is made is one that can be resumed.
+        with Signals(waiting=True) as signals, _new(storage, name, plan) as (mirror, lease):
+            with _undone(mirror.folder):
+                frozen, row = _freeze(plan.sweep, mirror.folder, study=steps is not None)
+                plan = dataclasses.replace(plan, sweep=frozen)
+                journal = Journal(mirror.folder / FILE_NAME, lease.check)
+                journal.append(row)
+            with contextlib.closing(journal):
+                drive = steps or search_only
+                job = Drive(plan, mirror, journal, data, row.body["origin"], signals, drive, watch or Watch())
+                return job.run(backend)
+
+
+@contextlib.contextmanager
+def _new(storage: str | Path, name: str | None, plan: Plan) -> Iterator[tuple[Mirror, Lease]]:
+    """Become the driver of a new run."""
+    named = name or plan.sweep.name
+    if is_uri(storage):
+        with remote_run.new_run(str(storage), named, exact=name is not None) as opened:
+            yield opened
+        return
+    # Absolute, since workers need not share this process's working directory.
+    home = local_path(storage).absolute()
+    disk.require(home, plan.disk.total, "choose another --storage")
+    folder = make_run_folder(home, named, exact=name is not None)
+    with lock_new(folder) as lease:
+        yield Mirror(folder), lease
 
 
 def resume(
@@ -156,31 +176,62 @@ def resume(
     Raises:
         TunerError: As in run(); RunError where another driver is at it.
     """
-    folder = find_run(run).absolute()
-    elsewhere = "resume a copy of the run folder on another disk"
-    disk.require(folder, 0, elsewhere)
     extra = [*overrides, *([f"search.trials={trials}"] if trials else [])]
-    with lock(folder) as lease, contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
-        history = journal.history()
-        _check_frozen(folder, history)
-        sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
-        _check_study(history, extra, again, folder)
-        # One that was killed after its last trial's end has still to be wound up.
-        if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
-            return load(folder)
-        with _cluster(backend, address) as offer:
-            plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint)
-            disk.require(folder, max(0, plan.disk.total - disk.written(folder)), elsewhere)
-            changed = tuple(changes(folder, history.origin))
-            plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
-            data = _load_data(sweep)
-            steps = importlib.import_module("tuner.study").steps if history.study else search_only
-            with Signals(waiting=True) as signals:
-                told = watch or Watch()
-                job = Drive(
-                    plan, folder, journal, data, history.origin, signals, steps, told, tuple(extra), changed, again
-                )
-                return job.run(backend)
+    told = watch or Watch()
+    with _opened(run, told.on_wait) as (mirror, lease, adopted):
+        folder = mirror.folder
+        with contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
+            if adopted is not None:
+                _adopt(journal, adopted)
+            history = journal.history()
+            _check_frozen(folder, history)
+            sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
+            _check_study(history, extra, again, folder)
+            # One that was killed after its last trial's end has still to be wound up.
+            if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
+                return load(folder)
+            with _cluster(backend, address) as offer:
+                plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint)
+                if mirror.remote is None:
+                    disk.require(folder, max(0, plan.disk.total - disk.written(folder)), _ELSEWHERE)
+                changed = tuple(changes(folder, history.origin))
+                plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
+                data = _load_data(sweep)
+                steps = importlib.import_module("tuner.study").steps if history.study else search_only
+                with Signals(waiting=True) as signals:
+                    drive = Drive(
+                        plan, mirror, journal, data, history.origin, signals, steps, told, tuple(extra), changed, again
+                    )
+                    return drive.run(backend)
+
+
+@contextlib.contextmanager
+def _opened(
+    run: str | Path, wait: Callable[[str], None] | None
+) -> Iterator[tuple[Mirror, Lease, list[Manifest] | None]]:
+    """Become the driver of a run that is there; of one on a URI also by what this machine calls it."""
+    named = shown(Path(run)) if not is_uri(run) and Path(run).is_dir() else str(run)
+    if is_uri(named):
+        with remote_run.open_run(named, wait) as opened:
+            yield opened
+        return
+    folder = find_run(run).absolute()
+    disk.require(folder, 0, _ELSEWHERE)
+    with lock(folder, wait) as lease:
+        yield Mirror(folder), lease, None
+
+
+def _adopt(journal: Journal, manifests: list[Manifest]) -> None:
+    """Commit what checkpoints at a URI tell beyond the snapshot that the journal was begun anew from."""
+    history, rows = journal.history(), 0
+    for event in adopt(history, manifests):
+        for committed in journal.append(event):
+            history.add(committed)
+            rows += 1
+    if not rows and history.finished:  # it came to its end, and the snapshot holds that
+        return
+    said = f"The journal is its last snapshot; {rows} later rows come from checkpoints, and any others are lost."
+    journal.append(Event("note", body={"adopted": rows, "warning": said}))
 
 
 def _check_study(history: History, overrides: Sequence[str], again: bool, folder: Path) -> None:
@@ -243,7 +294,7 @@ class Drive:
 
     Args:
         plan: The plan, with the frozen sweep.
-        folder: The run folder, locked.
+        mirror: The run folder, locked, and where it is carried to.
         journal: Its journal.
         data: Training and validation splits, or None.
         origin: Where the user's trainable file came from, or None.
@@ -256,7 +307,7 @@ class Drive:
     """
 
     plan: Plan
-    folder: Path
+    mirror: Mirror
     journal: Journal
     data: Data | None
     origin: str | None
@@ -267,9 +318,15 @@ class Drive:
     changed: tuple[str, ...] = ()
     again: bool = False
 
+    @property
+    def folder(self) -> Path:
+        """The run folder on this machine."""
+        return self.mirror.folder
+
     def run(self, backend: Backend) -> Results:
         """Drive every step to its end."""
-        room = disk.Room(self.folder, self.plan.disk.checkpoint or 0)
+        here = self.mirror.remote is None  # else checkpoints lie elsewhere
+        room = disk.Room(self.folder, (self.plan.disk.checkpoint or 0) if here else 0)
         with room.told(), session.Home() as home:
             return self._run(backend, room, home)
 
@@ -281,9 +338,12 @@ class Drive:
                 history.add(event)
         for event in committed:
             self.watch.on_event(event)
+        if "finished" not in body:  # what a stage decided is not in any checkpoint's manifest
+            self.mirror.carry()
 
     def _run(self, backend: Backend, room: disk.Room, home: session.Home) -> Results:
         backup, history = Backup(self.journal.path), self.journal.history()
+        self.mirror.start(backup)
         self.watch.on_plan(self.plan, self.folder)
         started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
         self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
@@ -302,7 +362,7 @@ class Drive:
                         break
         except KeyboardInterrupt:
             self._leave(history, backup)
-            sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {self.folder}"
+            sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {shown(self.folder)}"
             raise Interrupted(sentence, self.signals.exit_status) from None
         except SweepFailed as error:
             self._leave(history, backup)
@@ -317,9 +377,10 @@ class Drive:
         sweep, data = step.sweep, next(iter(step.data.values()), None)
 
         def on_event(event: Event) -> None:
-            if event.kind == "checkpoint":
-                room.learn(event.body["bytes"])
-            backup.maybe()
+            if self.mirror.remote is None:
+                if event.kind == "checkpoint":
+                    room.learn(event.body["bytes"])
+                backup.maybe()
             self.watch.on_event(event)
 
         return Driver(
@@ -335,6 +396,7 @@ class Drive:
             hold=self.signals.held,
             lacking=room.lacking,
             stage=step.stage,
+            mirror=self.mirror,
         )
 
     def _run_backend(self, driver: Driver, step: Step, backend: Backend, home: session.Home) -> None:
@@ -357,9 +419,15 @@ class Drive:
     def _finish(self, history: History, status: str, backup: Backup) -> Results:
         self.journal.check()  # a driver that is none any more leaves best/ alone
         # best/ first: once the note says that this turn is over, nothing is left to be done.
+        self.mirror.close()
         results = from_history(self.folder, history, running=False)
+        for kept in best_checkpoints(results):
+            self.mirror.fetch(kept.path)
         write_best(results, dict(self.data.preprocess) if self.data else None)
         self.note(history, {"finished": status})
+        if self.mirror.remote is not None:
+            self.mirror.carry()
+            return from_history(self.folder, history, running=False)
         with contextlib.suppress(RunError):  # the copy before stays, and `tuner doctor` tells of it
             backup.now()
         return from_history(self.folder, history, running=False)

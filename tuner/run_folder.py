@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -43,11 +43,7 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
 
     An empty folder is not taken, nor is one that a driver left before its first row: see lock_new.
     """
-    if not re.fullmatch(r"[\w][\w.+-]*", name) or name == "latest":
-        raise RunError(
-            f"--name: a run's name must be letters, digits and . _ + -, and not latest, but got ({name}). "
-            "Choose such a name."
-        )
+    check_name(name)
     try:
         storage.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
@@ -58,7 +54,7 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
                 if exact and _is_husk(folder):
                     return folder
                 if exact:
-                    raise _taken(folder) from None
+                    raise taken(folder) from None
             else:
                 return folder
     except OSError as error:
@@ -68,7 +64,21 @@ def make_run_folder(storage: Path, name: str, *, exact: bool) -> Path:
     raise AssertionError("unreachable: itertools.count never ends")
 
 
-def _taken(folder: Path) -> RunError:
+def check_name(name: str) -> None:
+    """Refuse what cannot be a run's name.
+
+    Raises:
+        RunError: It is no file name, or means something else.
+    """
+    if not re.fullmatch(r"[\w][\w.+-]*", name) or name == "latest":
+        raise RunError(
+            f"--name: a run's name must be letters, digits and . _ + -, and not latest, but got ({name}). "
+            "Choose such a name."
+        )
+
+
+def taken(folder: object) -> RunError:
+    """Return what says that a run's name is taken."""
     return RunError(f"{folder}: the name is taken. Choose another --name, or go on with it: tuner resume {folder}")
 
 
@@ -97,16 +107,33 @@ def lock_new(folder: Path) -> Lease:
     if _holds_nothing(folder):
         return lease
     lease.close()
-    raise _taken(folder)
+    raise taken(folder)
 
 
-def lock(folder: Path) -> Lease:
+def lock(folder: Path, wait: Callable[[str], None] | None = None) -> Lease:
     """Become the run folder's driver: its file lock keeps out this host's others, its lease those of other hosts.
 
     The kernel frees the lock when this process ends, however it ends; the lease of one that was killed ends by itself.
 
+    Args:
+        folder: The run folder.
+        wait: As tuner.lease.Lease has it.
+
     Returns:
         The lease; closing it gives back both.
+
+    Raises:
+        RunError: A live driver holds one of them; the sentence names its host, process id and start.
+    """
+    return locked(folder, lambda free: Lease(LeaseFolder(folder), folder, free, wait=wait))
+
+
+def locked(folder: Path, lease: Callable[[Callable[[], None]], Lease]) -> Lease:
+    """Take a folder's file lock, then a lease.
+
+    Args:
+        folder: The run folder on this machine.
+        lease: Makes the lease; it is given what frees the lock.
 
     Raises:
         RunError: A live driver holds one of them; the sentence names its host, process id and start.
@@ -117,10 +144,10 @@ def lock(folder: Path) -> Lease:
         with contextlib.ExitStack() as opened:
             opened.callback(file.close)
             if _flock(file):
-                lease = Lease(LeaseFolder(folder), folder, file.close)
+                held = lease(file.close)
                 opened.pop_all()
                 _sign(file)
-                return lease
+                return held
             file.seek(0)
             owner = _owner(file.read())
     except OSError as error:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from tuner import journal
+from tuner.bodies import decode
 from tuner.history import Event
 
 _COLUMNS = "seq, kind, trial, attempt, epoch, at, body, checksum, parent"
@@ -121,8 +122,30 @@ def _event(values: tuple[Any, ...]) -> Event | None:
             return None
         if checksum != journal._checksum(seq, kind, trial, attempt, epoch, at, body.encode()):
             return None
-        return Event(kind, trial, attempt, epoch, journal.decode(body), at, seq)
+        return Event(kind, trial, attempt, epoch, decode(body), at, seq)
     except _READING:
         return None
     except (TypeError, RecursionError):  # a checksum is no signature: whoever makes a row can make one, too
         return None
+
+
+def row(journal: Path, seq: int | None = None) -> tuple[int, float, int] | None:
+    """Return what tells one row of a journal from every other: its place, time and checksum.
+
+    Args:
+        journal: The journal file.
+        seq: Its place; None: the last one's.
+
+    Returns:
+        The three, or None where there is no such row, or it cannot be read.
+    """
+    if not journal.is_file():
+        return None
+    which = "?" if seq is not None else "(SELECT max(seq) FROM events)"
+    try:
+        with contextlib.closing(connect(journal)) as opened:
+            values = () if seq is None else (seq,)
+            found = opened.execute(f"SELECT seq, at, checksum FROM events WHERE seq = {which}", values).fetchone()
+    except sqlite3.Error:
+        return None
+    return (found[0], found[1], found[2]) if found else None

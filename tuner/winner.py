@@ -64,6 +64,14 @@ def _write_model(results: Results, best: Best, folder: Path) -> None:
     checkpoints.write_tensors(folder / "model.pt", state.get("model", state))
 
 
+def best_checkpoints(results: Results) -> list[CheckpointRecord]:
+    """Return the checkpoint that best/ is written from, or none where there is no such."""
+    if not ranking(results.records(), results.metric, results.mode):
+        return []
+    kept = _checkpoint(results, results.best())
+    return [kept] if kept else []
+
+
 def _checkpoint(results: Results, best: Best) -> CheckpointRecord | None:
     record = results.history.trials[best.trial]
     return next((kept for kept in record.checkpoints if kept.epoch == best.epoch), None)

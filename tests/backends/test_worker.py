@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from tuner import checkpoints
+from tuner.backends.outbox import Outbox
 from tuner.backends.worker import Job, MetricError, Report, WorkerTrial, classify, plain_metrics, run_attempt
 from tuner.errors import ConfigError, DataError, ShapeError, StopTrial
 from tuner.history import CheckpointRecord
@@ -113,20 +114,22 @@ def test_a_missing_metric_names_what_was_reported(metrics, remedy):
 
 @pytest.mark.parametrize("epoch", [0, 2, -1, 1.5, "1", math.nan])
 def test_epochs_count_from_one(tmp_path, sent, epoch):
-    trial = WorkerTrial(job(tmp_path), None, sent)
+    trial = WorkerTrial(job(tmp_path), None, sent, Outbox(str(tmp_path), "log"))
     with pytest.raises(ConfigError, match="epoch must be 1"):
         trial.report(epoch=epoch, score=1)
     assert not sent
 
 
 def test_an_epoch_left_out_is_the_next(tmp_path, sent):
-    trial = WorkerTrial(job(tmp_path, start_epoch=1), None, sent)
+    trial = WorkerTrial(job(tmp_path, start_epoch=1), None, sent, Outbox(str(tmp_path), "log"))
     trial.report(score=1)
     assert sent[0].epoch == 2
 
 
 def test_a_metric_may_have_any_name(tmp_path, sent):
-    WorkerTrial(job(tmp_path), None, sent).report(epoch=1, score=1, **{"val/acc (top 5)": 0.5})
+    WorkerTrial(job(tmp_path), None, sent, Outbox(str(tmp_path), "log")).report(
+        epoch=1, score=1, **{"val/acc (top 5)": 0.5}
+    )
     assert sent[0].metrics["val/acc (top 5)"] == 0.5
 
 
@@ -221,7 +224,7 @@ def test_what_a_trainable_raises_while_it_clears_up_does_not_hide_its_own_error(
             print("cleared up")
 
     assert attempt(tmp_path, train, sent).error == "ValueError: first"
-    assert "cleared up" in job(tmp_path).log.read_text()
+    assert "cleared up" in (tmp_path / job(tmp_path).log).read_text()
 
 
 def test_a_refused_report_counts_though_the_trainable_swallows_it(tmp_path, sent):
@@ -263,16 +266,16 @@ def test_output_goes_to_the_log_and_with_tee_also_where_it_went(tmp_path, sent, 
         trial.report(epoch=1, score=0)
 
     attempt(tmp_path, train, sent)
-    assert job(tmp_path).log.read_text() == "said\ncomplained\n"
+    assert (tmp_path / job(tmp_path).log).read_text() == "said\ncomplained\n"
     assert capsys.readouterr() == ("", "")
     run_attempt(job(tmp_path, attempt=3), train, None, sent, tee=True)
-    assert job(tmp_path, attempt=3).log.read_text() == "said\ncomplained\n"
+    assert (tmp_path / job(tmp_path, attempt=3).log).read_text() == "said\ncomplained\n"
     assert capsys.readouterr() == ("said\n", "complained\n")
 
 
 def test_the_log_holds_what_is_no_text(tmp_path, sent):
     attempt(tmp_path, lambda config, trial: print("\udce9 \N{SNOWMAN}"), sent)
-    assert job(tmp_path).log.read_text() == "\\udce9 \N{SNOWMAN}\n"
+    assert (tmp_path / job(tmp_path).log).read_text() == "\\udce9 \N{SNOWMAN}\n"
 
 
 # -- causes ------------------------------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from typing import Any
 from tuner import checkpoints
 from tuner.backends.clocks import Clocks
 from tuner.backends.stage import Stage, Suggestion
-from tuner.backends.worker import STORAGE, Job, Outcome, Report, is_finite
+from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
 from tuner.disk import failed
 from tuner.errors import TunerError
 from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
 from tuner.journal import Journal
+from tuner.mirror import Mirror
 from tuner.space import derive_seed
 from tuner.spec import Sweep
 from tuner.stopping import Rule
@@ -53,6 +54,7 @@ class Driver:
         hold: Holds signals back while the journal and what is known of it change together.
         lacking: Returns why no trial may begin on the run folder's disk beside so many that run, or None.
         stage: What to run; None: the search.
+        mirror: What carries a run on a URI; None: the run folder is all there is.
 
     Attributes:
         epochs_done: Epochs committed by this driver.
@@ -73,7 +75,10 @@ class Driver:
         hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         lacking: Callable[[int], str | None] = lambda running: None,
         stage: Stage | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
+        self._mirror = mirror or Mirror(run)
+        self._suggested: list[Event] = []  # what no snapshot at the URI may hold yet
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject, self._hold = on_event, reject, hold
@@ -217,7 +222,7 @@ class Driver:
         self._forget_values(record, start_epoch)
         resources = self.sweep.resources
         return Job(
-            run=str(self.run),
+            run=self._mirror.run,
             trial=record.trial,
             number=record.number,
             attempt=attempt,
@@ -227,14 +232,23 @@ class Driver:
             metric=self.sweep.metric,
             fold=record.fold,
             start_epoch=start_epoch,
-            checkpoint=str(self.run / kept.path) if kept else None,
+            checkpoint=kept.path if kept else None,
             every_epochs=self.sweep.checkpoint.every_epochs,
             threads=max(1, int(resources.cpus_per_trial)),
             device=self.device,
+            suggestions=self._not_carried(),
         )
+
+    def _not_carried(self) -> list[dict[str, Any]]:
+        """Return the suggestions that would be lost with this disk, as a checkpoint's manifest can save them."""
+        if self._mirror.remote is None:
+            return []
+        self._suggested = [event for event in self._suggested if event.seq > self._mirror.last_row]
+        return [{"trial": event.trial, **event.body} for event in self._suggested]
 
     def _newest_valid(self, record: TrialRecord) -> CheckpointRecord | None:
         for kept in reversed(record.checkpoints):
+            self._mirror.fetch(kept.path)
             try:
                 checkpoints.verify(self.run, kept)
             except checkpoints.DamagedCheckpoint as error:
@@ -256,8 +270,7 @@ class Driver:
         """
         record = self._current(trial, attempt)
         self._clocks.heard(trial, report.elapsed_s)
-        body = {"metrics": report.metrics, "elapsed_s": round(report.elapsed_s, 4), "worker": report.worker}
-        rows = [Event("epoch", trial, attempt, report.epoch, body)]
+        rows = [Event("epoch", trial, attempt, report.epoch, epoch_body(report))]
         if report.checkpoint:
             rows.append(Event("checkpoint", trial, attempt, report.epoch, report.checkpoint))
         self._note_value(record, report.epoch, report.metrics.get(self.sweep.metric))
@@ -458,6 +471,8 @@ class Driver:
         if record.status in FINISHED:
             self._gather(record)
         self._prune(record)
+        if record.status in FINISHED:
+            self._mirror.tidy(record, [Path(kept.path).name for kept in record.checkpoints])
 
     def _gather(self, record: TrialRecord) -> None:
         try:
@@ -475,6 +490,7 @@ class Driver:
             self._gather(record)
         if kept := [record for record in finished if record.checkpoints]:
             self._prune(kept[-1])
+        self._mirror.tidy_all((record, [Path(kept.path).name for kept in record.checkpoints]) for record in finished)
 
     def _repeats_left(self, records: list[TrialRecord]) -> bool:
         newest = sum(record.proposal == records[-1].proposal for record in records)
@@ -484,6 +500,7 @@ class Driver:
         epoch = record.best_epoch(self.sweep.metric, self.sweep.mode) if best else None
         kept = [*keep, *(row for row in record.checkpoints if row.epoch == epoch and row not in keep)]
         checkpoints.prune(self.run, record.trial, kept, record.attempts)
+        self._mirror.forget(row.path for row in record.checkpoints if row not in kept)
         record.checkpoints = sorted(kept, key=lambda row: row.epoch)
 
     def _commit(self, *events: Event) -> None:
@@ -492,6 +509,8 @@ class Driver:
             committed = self.journal.append(*events)
             for event in committed:
                 self.history.add(event)
+            if self._mirror.remote is not None:
+                self._suggested += [event for event in committed if event.kind == "suggestion"]
         for event in committed:
             self._on_event(event)
 

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 
 from tuner import checkpoints
 from tuner.backends import randomness
+from tuner.backends.outbox import Outbox
+from tuner.bodies import encode
 from tuner.disk import is_the_disk
 from tuner.errors import ConfigError, ShapeError, StopTrial, TunerError
 from tuner.trainable import Data, Train
@@ -58,7 +60,7 @@ class Job:
     """One attempt, ready to run anywhere that sees the run folder.
 
     Args:
-        run: The run folder.
+        run: The run folder, or its URI.
         trial: The trial's name.
         number: The trial's number, from 1.
         attempt: From 1.
@@ -68,10 +70,11 @@ class Job:
         metric: The sweep's metric; a report without it fails the trial.
         fold: Which fold to train on, or None.
         start_epoch: Epochs already done and kept.
-        checkpoint: Folder of the verified checkpoint to start from, or None.
+        checkpoint: Folder of the verified checkpoint to start from, relative to the run, or None.
         every_epochs: A checkpoint is committed every so many epochs.
         threads: Threads that torch and NumPy may use.
         device: "cpu" or "cuda".
+        suggestions: Of a run on a URI: journal rows that no snapshot there holds yet; see tuner.adoption.
     """
 
     run: str
@@ -88,11 +91,12 @@ class Job:
     every_epochs: int = 1
     threads: int = 1
     device: str = "cpu"
+    suggestions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def log(self) -> Path:
-        """The attempt's log file."""
-        return Path(self.run) / "logs" / f"{self.trial}-{self.attempt}.log"
+    def log(self) -> str:
+        """The attempt's log file, relative to the run."""
+        return f"logs/{self.trial}-{self.attempt}.log"
 
 
 @dataclass(frozen=True)
@@ -155,12 +159,14 @@ class WorkerTrial:
     job: Job
     data: Data | None
     send: Send
+    outbox: Outbox
     kept: checkpoints.Kept | None = None
     began: float = field(default_factory=time.monotonic)
     epoch: int = 0
     stopped: bool = False
     refused: ConfigError | None = None
     unwritable: OSError | None = None
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.number, self.seed, self.device = self.job.number, self.job.seed, self.job.device
@@ -215,13 +221,28 @@ class WorkerTrial:
         # A study's last training has no validation split, and so no metric of it.
         blind = self.data is not None and self.data.val is None
         plain = plain_metrics(metrics, None if blind else self.job.metric)
-        run, place = Path(self.job.run), checkpoints.Place(self.job.trial, epoch, self.job.attempt)
+        place, written = checkpoints.Place(self.job.trial, epoch, self.job.attempt), list[str]()
+        report = Report(epoch, plain, None, time.monotonic() - self.began, worker_name())
         if predictions is not None:
-            checkpoints.save_predictions(run, place, predictions)
-        kept = None
+            written.append(checkpoints.save_predictions(self.outbox.folder, place, predictions))
         if state is not None and (epoch % self.job.every_epochs == 0 or epoch == self.max_epochs):
-            kept = checkpoints.commit(run, place, state, plain, randomness.capture())
-        return Report(epoch, plain, kept, time.monotonic() - self.began, worker_name())
+            told = self._told(report) if self.outbox.is_remote else None
+            kept = checkpoints.commit(self.outbox.folder, place, state, plain, randomness.capture(), told)
+            report = replace(report, checkpoint=kept)
+            written += [f"{place.path}/{name}" for name in (checkpoints.STATE_NAME, checkpoints.MANIFEST_NAME)]
+        self.outbox.carry(written)
+        return report
+
+    def _told(self, report: Report) -> dict[str, Any]:
+        """Return what a manifest must carry for the journal to be regained from it: every row of this attempt."""
+        self.rows[report.epoch] = epoch_body(report)
+        rows = {str(epoch): encode(body) for epoch, body in self.rows.items()}
+        return {"start_epoch": self.job.start_epoch, "rows": rows, "suggestions": self.job.suggestions}
+
+
+def epoch_body(report: Report) -> dict[str, Any]:
+    """Return the body of an epoch's row in the journal."""
+    return {"metrics": report.metrics, "elapsed_s": round(report.elapsed_s, 4), "worker": report.worker}
 
 
 def worker_name() -> str:
@@ -291,16 +312,21 @@ def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: b
     Returns:
         The outcome. A KeyboardInterrupt of the main thread passes through: it ends the process, not the trial.
     """
-    trial = WorkerTrial(job, data, send)
+    began = time.monotonic()
     try:
-        with _output_to(job.log, tee) as log:
-            cause, sentence = _train(trial, train, log)
-    except OSError as error:  # the log cannot be written
-        trial.unwritable = error
-        cause, sentence = classify(error)
-    elapsed_s = time.monotonic() - trial.began
+        outbox = Outbox(job.run, job.log)
+    except OSError as error:
+        return Outcome("failed", STORAGE, f"{error.filename}: {error.strerror}", 0.0, unwritable=True)
+    with contextlib.closing(outbox):
+        trial = WorkerTrial(job, data, send, outbox)
+        try:
+            with _output_to(outbox.log, tee) as log:
+                cause, sentence = _train(trial, train, log)
+        except OSError as error:  # the log cannot be written
+            trial.unwritable = error
+            cause, sentence = classify(error)
     unwritable = cause == STORAGE and trial.unwritable is not None
-    return Outcome("failed" if cause else "completed", cause, sentence, elapsed_s, unwritable)
+    return Outcome("failed" if cause else "completed", cause, sentence, time.monotonic() - began, unwritable)
 
 
 def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, str | None]:
@@ -308,7 +334,7 @@ def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, s
     job = trial.job
     returned: object = None
     try:
-        trial.kept = checkpoints.load(Path(job.checkpoint)) if job.checkpoint else None
+        trial.kept = checkpoints.load(trial.outbox.fetch(job.checkpoint)) if job.checkpoint else None
         with _seeded(job):
             # A copy: what a trainable does to its config stays there.
             returned = train(copy.deepcopy(job.config), trial)  # type: ignore[func-returns-value]
@@ -346,7 +372,7 @@ def classify(error: BaseException) -> tuple[str, str]:
         return "config.shape", sentence
     if isinstance(error, MemoryError) or _MEMORY_WORDS.search(str(error)):
         return "config.out_of_memory", sentence
-    if isinstance(error, OSError) and is_the_disk(error):
+    if isinstance(error, checkpoints.DamagedCheckpoint) or (isinstance(error, OSError) and is_the_disk(error)):
         return STORAGE, sentence
     if isinstance(error, RuntimeError | ValueError) and _SHAPE_WORDS.search(str(error)):
         return "config.shape", sentence

@@ -31,12 +31,12 @@ Run = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="A run folder, a name in ./runs, or latest.",
+        help="A run folder, its storage URI, a name in ./runs, or latest.",
         autocompletion=_runs,
         show_default=False,
     ),
 ]
-Storage = Annotated[str, typer.Option(metavar="DIR", help="Where run folders live.")]
+Storage = Annotated[str, typer.Option(metavar="DIR", help="Where run folders live: a path or a URI.")]
 Name = Annotated[str | None, typer.Option(help="The run's name; a taken one is refused.", show_default="the sweep's")]
 Set = Annotated[
     list[str] | None,

@@ -24,9 +24,10 @@ Toml = Annotated[bool, typer.Option("--toml", help="Print the config as TOML, ex
 def best(run: Run, json: Json = False, toml: Toml = False) -> int:
     """Show the best config, its metrics, and where its model is."""
     from tuner.cli.terminal import console, show, show_json
+    from tuner.pulling import small
     from tuner.results import load
 
-    results = load(run)
+    results = load(run, small)
     found = results.best()
     folder = results.folder / "best"
     if json:

@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from tuner.storage import is_uri, shown
+
 
 def command(*arguments: str | Path) -> str:
     """Return a command line that runs this very `tuner`, with every argument quoted where a shell needs it."""
@@ -31,7 +33,12 @@ def program() -> list[str]:
 
 
 def path_text(path: Path) -> str:
-    """Return a path as a person would type it here: relative where it is below the working directory."""
+    """Return a path as a person would type it here: relative where it is below the working directory.
+
+    Of a run folder that is here for a run at a storage URI, the URI.
+    """
+    if is_uri(uri := shown(path)):
+        return uri
     absolute = path.absolute()
     for here in (Path.cwd(), _as_entered()):
         if absolute.is_relative_to(here):

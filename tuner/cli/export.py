@@ -32,6 +32,8 @@ def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None, model
     """Write trials, epochs and the best model as files."""
     from tuner.cli.words import count
     from tuner.errors import UsageError
+    from tuner.pulling import results as results_of
+    from tuner.pulling import small
     from tuner.results import load
     from tuner.row_files import check_suffix, write_table
 
@@ -40,7 +42,7 @@ def export(run: Run, trials: TrialsFile = None, epochs: EpochsFile = None, model
         raise UsageError("tuner export: give --trials FILE, --epochs FILE or --model PLACE to say what to write.")
     for path in files:
         check_suffix(path)
-    results = load(run)
+    results = load(run, results_of if model else small)
     if trials is not None:
         table = results.trial_columns()
         write_table(table, trials)

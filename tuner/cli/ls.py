@@ -15,18 +15,12 @@ if TYPE_CHECKING:
 
 EXAMPLE = "tuner ls"
 
-StorageDir = Annotated[str, typer.Argument(metavar="STORAGE", help="Where run folders live.")]
+StorageDir = Annotated[str, typer.Argument(metavar="STORAGE", help="Where run folders live: a path or a URI.")]
 
 
 def ls(storage: StorageDir = "runs", json: Json = False) -> int:
     """List the sweeps, newest first, and their state."""
-    from tuner.errors import RunError
-    from tuner.results import run_names
-
-    place = Path(storage)
-    if not place.is_dir() and storage != "runs":
-        raise RunError(f"{storage}: STORAGE must be a folder of runs, but there is none. Check the path.")
-    rows = sorted((_row(place / name) for name in run_names(place)), key=lambda row: -(row["started"] or 0))
+    rows = sorted(map(_row, _runs(storage)), key=lambda row: -(row["started"] or 0))
     if json:
         from tuner.cli.terminal import show_json
 
@@ -34,20 +28,37 @@ def ls(storage: StorageDir = "runs", json: Json = False) -> int:
     elif rows:
         _print(rows)
     else:
-        print(f"No runs in {storage}/ yet. Start one: tuner run SWEEP")
+        print(f"No runs in {storage.rstrip('/')}/ yet. Start one: tuner run SWEEP")
     return 0
 
 
-def _row(folder: Path) -> dict[str, Any]:
+def _runs(storage: str) -> list[Path | str]:
+    from tuner.errors import RunError
+    from tuner.results import run_names
+    from tuner.storage import Remote, is_uri, local_path, unreachable
+
+    if is_uri(storage):
+        remote = Remote(storage)
+        with unreachable(storage, "must be readable"):
+            return [f"{remote}/{name}" for name in remote.folders() if (remote / name).has("journal.sqlite")]
+    place = local_path(storage)
+    if not place.is_dir() and storage != "runs":
+        raise RunError(f"{storage}: STORAGE must be a folder of runs, but there is none. Check the path.")
+    return [place / name for name in run_names(place)]
+
+
+def _row(run: Path | str) -> dict[str, Any]:
     """Return what is known of one run; a damaged one is listed with its error."""
     from tuner.errors import TunerError
     from tuner.history import ranking
+    from tuner.pulling import small
     from tuner.results import load
 
-    row: dict[str, Any] = {"run": folder.name, "folder": str(folder), "status": "damaged", "error": None}
+    name = str(run).rpartition("/")[2]
+    row: dict[str, Any] = {"run": name, "folder": str(run), "status": "damaged", "error": None}
     row |= {"metric": None, "best": None, "best_trial": None, "configs": 0, "trials": {}, "started": None}
     try:
-        results = load(folder)
+        results = load(run, small)
     except TunerError as error:
         return row | {"error": str(error)}
     best = ranking(results.records(), results.metric, results.mode)

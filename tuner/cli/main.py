@@ -17,6 +17,7 @@ from tuner.cli import (
     ls,
     plan,
     predict,
+    pull,
     report,
     resume,
     run,
@@ -44,6 +45,7 @@ _COMMANDS: tuple[tuple[str, Any, str, str], ...] = (
     ("report", report.report, _READ, report.EXAMPLE),
     ("compare", compare.compare, _READ, compare.EXAMPLE),
     ("doctor", doctor.doctor, _READ, doctor.EXAMPLE),
+    ("pull", pull.pull, _READ, pull.EXAMPLE),
 )
 
 

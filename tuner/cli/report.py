@@ -20,11 +20,16 @@ Out = Annotated[
 def report(run: Run, out: Out = None) -> int:
     """Write the report: HTML, Markdown, figures, tables."""
     from tuner.cli.copying import path_text
-    from tuner.report import write_report
+    from tuner.report import publish, write_report
     from tuner.results import load
+    from tuner.storage import Remote, is_uri, shown
 
-    written = write_report(load(run), out)
-    print(path_text(written.path))
+    results = load(run)
+    written = write_report(results, out)
+    place = path_text(written.path)
+    if out is None and is_uri(uri := shown(results.folder)):
+        place = publish(written.path.parent, Remote(uri))
+    print(place)
     for line in written.lines:
         print(line)
     return 0

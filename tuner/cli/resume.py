@@ -30,11 +30,12 @@ def resume(
 ) -> int:
     """Go on with an interrupted sweep, or extend a finished one."""
     from tuner.cli.guard import tell_folder
+    from tuner.pulling import small
     from tuner.results import load
     from tuner.run import resume as resume_sweep
 
     extra = overrides(set_)
-    results = load(run)
+    results = load(run, small)
     tell_folder(results.folder)
     changed = again or (results.history.study and (trials or extra))  # what it may not be is said in resume
     if results.status in ("completed", "failed") and not changed and _nothing_to_add(results, trials, extra):

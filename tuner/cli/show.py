@@ -21,9 +21,10 @@ All = Annotated[bool, typer.Option("--all", help=f"Show every trial, not only {S
 def show(run: Run, json: Json = False, all_: All = False) -> int:
     """Show a run's state and its trials, best first."""
     from tuner.cli import terminal
+    from tuner.pulling import small
     from tuner.results import load
 
-    results = load(run)
+    results = load(run, small)
     if json:
         terminal.show_json(to_json_able(results))
         return 0

@@ -34,10 +34,11 @@ def whatif(run: Run, stopping: Stopping, set_: Set = None, json: Json = False) -
     """
     from tuner.analysis.whatif import what_if
     from tuner.cli.terminal import show_json
+    from tuner.pulling import small
     from tuner.results import load
 
     rules = _rules(stopping, overrides(set_))
-    results = load(run)
+    results = load(run, small)
     # A trial that its driver left behind is interrupted, whatever its last row says.
     records = [dataclasses.replace(record, status=results.status_of(record)) for record in results.records()]
     told = what_if(records, rules, results.metric, results.mode, results.max_epochs)

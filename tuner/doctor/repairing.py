@@ -17,13 +17,15 @@ from tuner.doctor.case import QUARANTINE, Case, Finding, inside, is_leftover, li
 from tuner.doctor.examine import look
 from tuner.doctor.files import model_is_of_best
 from tuner.doctor.journal import known_last
-from tuner.errors import RunError
+from tuner.errors import RunError, UsageError
 from tuner.history import History
 from tuner.journal import Journal
 from tuner.lease import Lease
+from tuner.pulling import cache_folder, none_there, pull
 from tuner.results import DEFAULT_STORAGE, LOCK_NAME, find_run, from_history
 from tuner.run_folder import lock, write_text
 from tuner.salvage import Source, merged, of_one_sweep
+from tuner.storage import URI_NAME, Remote, is_uri, shown
 from tuner.winner import write_best
 
 _SCRATCH = ".journal.repair.writing"
@@ -36,6 +38,15 @@ def find_folder(run: str | os.PathLike[str], storage: str | os.PathLike[str] = D
     Raises:
         RunError: There is none.
     """
+    if is_uri(run):
+        remote = Remote(os.fspath(run))
+        folder = cache_folder(remote, "examined")
+        shutil.rmtree(folder, ignore_errors=True)
+        if not remote.has("sweep.toml"):
+            raise none_there(remote)
+        pull(remote, folder, lease=True, checked=False)
+        (folder / URI_NAME).write_text(remote.uri)
+        return folder
     try:
         return find_run(run, storage)
     except RunError:
@@ -56,8 +67,14 @@ def repair(folder: Path) -> list[str]:
 
     Raises:
         RunError: A live driver is at it, a link stands in the folder, or it cannot be written.
+        UsageError: It is a copy of a run at a storage URI.
     """
     Case.of(folder)
+    if is_uri(uri := shown(folder)):
+        raise UsageError(
+            f"{uri}: a repair needs a run folder, but this is a URI. Its resume goes on from what is whole of it:"
+            f" tuner resume {uri}. Or repair a copy: tuner pull {uri} DIR, then tuner doctor DIR --repair"
+        )
     leading = next(links(folder), None)
     if leading is not None:
         raise RunError(
@@ -197,7 +214,7 @@ class _Repair:
         self.done.append(f"Wrote {self.folder / journal.MARK_NAME} from the journal.")
 
     def _mark(self, last: int) -> None:
-        self._write(journal.MARK_NAME, journal._mark_text(last))
+        self._write(journal.MARK_NAME, journal.mark_text(last))
 
     def _renew_backup(self, finding: Finding) -> None:
         if (self.folder / BACKUP_NAME).exists():

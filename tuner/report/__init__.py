@@ -6,6 +6,6 @@ it as blocks; html.py and markdown.py show the same blocks; write.py puts the fi
 
 from __future__ import annotations
 
-from tuner.report.write import Written, write_report
+from tuner.report.write import Written, publish, write_report
 
-__all__ = ["Written", "write_report"]
+__all__ = ["Written", "publish", "write_report"]

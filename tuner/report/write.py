@@ -23,6 +23,7 @@ from tuner.report.matters import matters
 from tuner.report.search import all_trials, failures, reproduce, search
 from tuner.results import Results
 from tuner.row_files import write_table
+from tuner.storage import Remote, unreachable
 
 FOLDERS = ("figures", "tables")
 
@@ -68,6 +69,26 @@ def write_report(results: Results, out: Path | None = None) -> Written:
         why = (error.strerror or str(error)).lower()
         raise RunError(f"{out}: the report cannot be written here: {why}. Choose another folder with --out.") from error
     return Written(out / "report.html", lines(found))
+
+
+def publish(folder: Path, remote: Remote) -> str:
+    """Carry a report to a run at a storage URI; the page last.
+
+    Args:
+        folder: Where it was written.
+        remote: The run.
+
+    Returns:
+        The page's URI.
+
+    Raises:
+        RunError: The storage cannot be written.
+    """
+    parts = [path for name in FOLDERS for path in sorted((folder / name).iterdir())]
+    with unreachable(remote, "must be writable"):
+        for path in (*parts, folder / "report.md", folder / "report.html"):
+            remote.upload(path, path.relative_to(folder).as_posix())
+    return f"{remote}/report.html"
 
 
 def make_report(found: Findings) -> Report:
