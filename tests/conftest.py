@@ -45,17 +45,20 @@ def ray_local():
     """A Ray of two cores that this process has already, as a notebook has; tuner.run uses it as it is."""
     import ray
 
+    from tuner.backends.ray_tune import session
+
     # A short path: Ray's socket names end at 107 bytes.
     folder = tempfile.mkdtemp(prefix="tt-", dir="/tmp")
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        _temp_dir=folder,
-    )
+    with session.sparse():
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            _temp_dir=folder,
+        )
     os.environ.pop("PYTHONBREAKPOINT", None)  # Ray's own debugger, which would outlive it
     yield
     ray.shutdown()

@@ -213,14 +213,14 @@ def test_a_sweep_on_ray_survives_a_worker_and_its_driver(untouched, warm, tmp_pa
     expected = untouched(scenario)
     sweep = Sweep(replace(scenario, backend="ray"), tmp_path, None)
     sweep.file.write_text(scenario.text())  # with the pause that it has inline: a pause is a parameter
-    first = sweep.start(sweep.arguments(), kill=_at("after commit epoch+checkpoint#20"))
+    first = sweep.start(sweep.arguments(), kill=_at("after commit epoch+checkpoint#12"))
     killed = False
     while first.poll() is None:
         victims = [] if killed else [pid for pid in sweep.executing() if pid in first.family()]
         killed = killed or any(map(starter.kill, victims))
         time.sleep(0.005)
     first.clean(10)
-    sweep.scenario = scenario
+    sweep.scenario, sweep.warm = scenario, warm
     second = sweep.start(sweep.arguments())
     status = second.wait(120)
     # Both kills happened; the worker's death was retried without a resume.
