@@ -6,16 +6,23 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 import pytest
 
 
 def pytest_configure(config):
-    """Hear signals, as in a terminal: a run in the background, or under nohup, inherits that they are ignored."""
+    """Hear signals, as in a terminal: a run in the background, or under nohup, inherits that they are ignored.
+
+    And keep bytecode, also where the environment says not to: the hundreds of short processes would each compile this
+    project, and every run all tests.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items):
