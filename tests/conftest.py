@@ -6,16 +6,23 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 import pytest
 
 
 def pytest_configure(config):
-    """Hear signals, as in a terminal: a run in the background, or under nohup, inherits that they are ignored."""
+    """Hear signals, as in a terminal: a run in the background, or under nohup, inherits that they are ignored.
+
+    And keep bytecode, also where the environment says not to: the hundreds of short processes would each compile this
+    project, and every run all tests.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items):
@@ -45,17 +52,20 @@ def ray_local():
     """A Ray of two cores that this process has already, as a notebook has; tuner.run uses it as it is."""
     import ray
 
+    from tuner.backends.ray_tune import session
+
     # A short path: Ray's socket names end at 107 bytes.
     folder = tempfile.mkdtemp(prefix="tt-", dir="/tmp")
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        _temp_dir=folder,
-    )
+    with session.sparse():
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            _temp_dir=folder,
+        )
     os.environ.pop("PYTHONBREAKPOINT", None)  # Ray's own debugger, which would outlive it
     yield
     ray.shutdown()

@@ -103,10 +103,10 @@ def test_a_sweep_killed_at_named_points_ends_as_if_nobody_had(scenario, warm, un
 
 def test_a_sweep_killed_after_every_epoch_still_gets_on(warm, untouched, tmp_path):
     scenario = Scenario("random")
-    outcome = EveryEpoch(scenario, untouched(scenario), tmp_path / "sweep", warm, SEED, 0, most=9).run()
+    outcome = EveryEpoch(scenario, untouched(scenario), tmp_path / "sweep", warm, SEED, 0, most=6).run()
 
     # Each of these lives was long enough for one epoch, and left it to the next: nothing was trained twice.
-    assert len(outcome.kills) == 9
+    assert len(outcome.kills) == 6
     assert outcome.verdict.problems == [] and outcome.verdict.figures["epochs run again"] == 0
 
 
@@ -124,7 +124,7 @@ def test_a_sweep_killed_at_random_ends_as_if_nobody_had(index, warm, untouched, 
 def test_of_two_drivers_at_once_exactly_one_proceeds(hosts, warm, untouched, tmp_path):
     scenario = Scenario("random")
     prepared = prepare(scenario, tmp_path / "prepared", warm)
-    for index in range(5):
+    for index in range(3):
         result = race(prepared, untouched(scenario), tmp_path / f"race-{index}", warm, SEED, index, hosts)
         # The other exits with 2 and names host, process and start; the sweep ends as if it had been alone.
         assert result.problems == []
@@ -213,14 +213,14 @@ def test_a_sweep_on_ray_survives_a_worker_and_its_driver(untouched, warm, tmp_pa
     expected = untouched(scenario)
     sweep = Sweep(replace(scenario, backend="ray"), tmp_path, None)
     sweep.file.write_text(scenario.text())  # with the pause that it has inline: a pause is a parameter
-    first = sweep.start(sweep.arguments(), kill=_at("after commit epoch+checkpoint#20"))
+    first = sweep.start(sweep.arguments(), kill=_at("after commit epoch+checkpoint#12"))
     killed = False
     while first.poll() is None:
         victims = [] if killed else [pid for pid in sweep.executing() if pid in first.family()]
         killed = killed or any(map(starter.kill, victims))
         time.sleep(0.005)
     first.clean(10)
-    sweep.scenario = scenario
+    sweep.scenario, sweep.warm = scenario, warm
     second = sweep.start(sweep.arguments())
     status = second.wait(120)
     # Both kills happened; the worker's death was retried without a resume.

@@ -21,7 +21,7 @@ from tuner.journal import Journal
 from tuner.run_folder import lock
 
 # Damages a file kind, each replayable; of so few, every third is followed by a resume, of more, every one.
-DAMAGES = int(os.environ.get("DAMAGES", "10"))
+DAMAGES = int(os.environ.get("DAMAGES", "6"))
 RESUME_EVERY = 3 if DAMAGES <= 10 else 1
 
 

@@ -189,7 +189,7 @@ INTEGERS = st.none() | st.integers(-(2**63) + 1, 2**63 - 1)
 TEXTS = st.none() | st.text(st.sampled_from('",\r\n') | st.characters(codec="utf-8"), max_size=5)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=30)
 @given(st.lists(st.tuples(FLOATS, INTEGERS, TEXTS), min_size=1, max_size=5))
 def test_files_hold_floats_integers_and_texts_exactly(tmp_path_factory, rows):
     folder = tmp_path_factory.getbasetemp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,20 @@ def script(name, *arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    """Run a script in this process, for what it says without a run; returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_main(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+        return ended.value.code
+
+    return run_main
+
+
 def printed(done):
     """Return the paths that a script printed; it must have printed nothing else, and have ended well."""
     assert (done.returncode, done.stderr) == (0, "")
@@ -87,11 +102,10 @@ def test_learning_curves_draws_a_picture(made, tmp_path):
         assert (214, 39, 40) in {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
 
 
-def test_learning_curves_of_another_metric_go_where_they_are_told_to(made, tmp_path):
+def test_learning_curves_of_another_metric_go_where_they_are_told_to(made, tmp_path, main, capsys):
     out = tmp_path / "new" / "train.png"
-    assert printed(script("learning_curves", made.folder, "--metric", "train_loss", "--out", out, cwd=tmp_path)) == [
-        out
-    ]
+    assert main("learning_curves", str(made.folder), "--metric", "train_loss", "--out", str(out)) == 0
+    assert capsys.readouterr() == (f"{out}\n", "") and out.is_file()
     done = script("learning_curves", made.folder, "--metric", "accuracy", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "made: there is no metric accuracy. Valid: val_loss, train_loss.\n")
 
@@ -106,15 +120,15 @@ def test_pull_frames_writes_both_frames(made, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_wrong_run_is_a_sentence(name, tmp_path):
-    done = script(name, "nowhere", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("nowhere: RUN must be a run folder")
-    assert done.stderr.count("\n") == 1
+def test_a_wrong_run_is_a_sentence(name, main, capsys):
+    assert main(name, "nowhere") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("nowhere: RUN must be a run folder")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_says_what_it_does(name, tmp_path):
-    done = script(name, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert done.stdout.split("\n\n")[1].startswith(("Write", "Draw"))
+def test_help_says_what_it_does(name, main, capsys):
+    assert main(name, "--help") == 0
+    assert capsys.readouterr().out.split("\n\n")[1].startswith(("Write", "Draw"))

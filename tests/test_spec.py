@@ -398,6 +398,30 @@ def test_all_mistakes_at_once(load):
     }
 
 
+def test_a_name_is_checked_though_its_domain_cannot_be_read(load):
+    text = """
+        learning_rat = { uniform = [5, 1] }
+        dropout = { uniform = [0.5, 0.1] }
+        [space.optimizer]
+        choice = ["sgd", "adam"]
+        [space.optimizer.when.sgd]
+        momentm = { uniform = [0.9, 0.5] }
+        momentum = { uniform = [0.5, 2] }
+        lr_schedul = { choice = ["step"], when.step = { step_epoch = { int = [4, 2] } } }
+    """
+    error = refused(load, DIGITS + "[space]" + text)
+    branch = "space.optimizer.when.sgd"
+    names = ["space.learning_rat", f"{branch}.momentm", f"{branch}.lr_schedul"]
+    names.append(f"{branch}.lr_schedul.when.step.step_epoch")
+    unknown = [problem for problem in error.problems if problem.rule == "cnn has no parameter of this name"]
+    assert sorted(problem.key for problem in unknown) == sorted(names)
+    assert {problem.remedy for problem in unknown} >= {'Did you mean "learning_rate"?', 'Did you mean "momentum"?'}
+    # Their ranges are told as well, and what else is wrong beside them.
+    ranges = ["space.learning_rat", "space.dropout", f"{branch}.momentm", names[-1]]
+    others = [problem.key for problem in error.problems if problem not in unknown]
+    assert sorted(others) == sorted([*ranges, f"{branch}.momentum"])
+
+
 # --- files that cannot be read ----------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +125,10 @@ def interrupted(process, status):
 def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(project):
     process = start("run", "mine.toml")
     wait_for_epoch(process, "t0001", 6)
+    # Ray was started without what serves nobody here.
+    lines = b"".join(processes().values())
+    assert b"raylet/raylet" in lines
+    assert not re.search(rb"log_monitor\.py|_private/monitor\.py|dashboard/dashboard\.py", lines)
     # The worker of trial 1 has killed itself by now, and another has gone on.
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
@@ -240,6 +245,7 @@ def test_a_sweep_is_left_though_its_worker_hangs_or_ray_is_gone(project):
     assert list(results.epochs["score"]) == [n * (n + 1) // 2 for n in range(1, 11)] * 3
 
 
+@pytest.mark.slow  # as tests/cli/test_guard.py does with small scripts
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(project):
     (project / "mine.py").write_text(HANGS)
     process = start("run", "mine.toml")

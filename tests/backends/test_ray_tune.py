@@ -137,7 +137,8 @@ def test_a_trial_waits_for_the_one_before_it_to_clear_up(tmp_path):
             for epoch in range(1, 5):
                 trial.report(epoch=epoch, score=0.5)
         finally:
-            time.sleep(3)  # longer than Ray waits by itself
+            if trial.number == 1:
+                time.sleep(3)  # longer than Ray waits by itself
 
     stopping = {"rules": ["plateau"], "plateau": {"patience": 1, "grace_epochs": 1}}
     sweep = make_sweep(lingers, {"x": tuner.Uniform(0, 1)}, max_epochs=5, stopping=stopping)

@@ -72,6 +72,12 @@ def written(folder):
     return Page(out.read_text(encoding="utf-8")), out.with_suffix(".md").read_text(encoding="utf-8"), folder
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The report of twelve trials; for tests that only read it."""
+    return report(tmp_path_factory.mktemp("plain"), trials())
+
+
 def test_the_parts_come_from_the_answer_to_how_to_reproduce_it(tmp_path):
     page, markdown, folder = report(tmp_path, [*trials(), failed({"lr": 1.0, "kind": "a"})])
     assert [attrs["id"] for attrs in page.all("section")] == PARTS
@@ -86,8 +92,8 @@ def test_the_parts_come_from_the_answer_to_how_to_reproduce_it(tmp_path):
     assert len(page.all("img")) == len(figures)
 
 
-def test_one_file_holds_all_of_the_page(tmp_path):
-    page, _, folder = report(tmp_path, trials())
+def test_one_file_holds_all_of_the_page(plain):
+    page, _, folder = plain
     assert all(attrs["src"].startswith("data:image/png;base64,") for attrs in page.all("img"))
     assert all(attrs["alt"] for attrs in page.all("img"))
     assert [attrs["media"] for attrs in page.all("source")] == ["screen and (prefers-color-scheme: dark)"] * len(
@@ -100,8 +106,8 @@ def test_one_file_holds_all_of_the_page(tmp_path):
     assert "@media print" in text and "max-width: 40rem" in text
 
 
-def test_tables_are_the_frames(tmp_path):
-    _, _, folder = report(tmp_path, trials())
+def test_tables_are_the_frames(plain):
+    _, _, folder = plain
     results = load(folder)
     back = pd.read_csv(folder / "tables/trials.csv")
     assert list(back.columns) == list(results.trials.columns) and len(back) == 12
@@ -109,17 +115,18 @@ def test_tables_are_the_frames(tmp_path):
     assert pd.read_csv(folder / "tables/importance.csv")["parameter"].isin(["lr", "kind"]).all()
 
 
-def test_trials_can_be_sorted(tmp_path):
-    page, _, _ = report(tmp_path, trials())
+def test_trials_can_be_sorted(plain):
+    page, _, _ = plain
     assert [attrs["type"] for attrs in page.all("button")] == ["button"] * 8
     # Numbers are sorted as numbers, whatever they look like.
     assert {"1.0", "0.1", "0.01", "0.001"} <= {attrs.get("data-key") for attrs in page.all("td")}
 
 
-def test_a_table_that_paper_cuts_says_so(tmp_path):
+@pytest.mark.usefixtures("undrawn")
+def test_a_table_that_paper_cuts_says_so(tmp_path, plain):
     page, _, _ = report(tmp_path, trials(61))
     assert "On paper, the table shows 60 of 61 rows and 8 of 8 columns" in page.text
-    page, _, _ = report(tmp_path / "few", trials())
+    page, _, _ = plain
     assert "On paper" not in page.text
     # The style hides as many as the sentence says.
     style = (Path(html.__file__).parent / "page.css").read_text()
@@ -127,12 +134,14 @@ def test_a_table_that_paper_cuts_says_so(tmp_path):
     assert f"td:nth-child(n+{html.COLUMNS_ON_PAPER + 1})" in style
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_long_texts_have_room_and_backticks_are_code(tmp_path):
     page, _, folder = report(tmp_path, [Made({"lr": 0.1, "kind": "a" * 40}, [0.5]), *trials(3)])
     assert {"class": "long"} in page.all("td")
     assert "<code>tuner study</code>" in (folder / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_failures_are_told_by_cause(tmp_path):
     made = [*trials(), failed({"lr": 1.0}, error="ValueError: too high"), failed({"lr": 1.0}, "config.shape", "x"),
             failed({"lr": 0.5}, error="other")]  # fmt: skip
@@ -142,6 +151,7 @@ def test_failures_are_told_by_cause(tmp_path):
     assert "ValueError: too high" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_running_sweep_says_so(tmp_path):
     import fcntl
 
@@ -153,6 +163,7 @@ def test_a_running_sweep_says_so(tmp_path):
     assert "This sweep is still running: 3 of 5 trials begun so far are over" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_and_a_half_failed_sweep_say_so(tmp_path):
     made = [*trials(3), *[failed({"lr": 0.1, "kind": "a"})] * 4]
     page, markdown, _ = report(tmp_path, made, finished=None)
@@ -185,6 +196,7 @@ def test_an_odd_run_has_a_report_all_the_same(tmp_path, name):
     assert not re.search(r"\bnan\b|Traceback", page.text)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_without_a_space_or_data(tmp_path):
     page, _, _ = report(tmp_path, trials(), space={})
     assert "Importance is not shown: the sweep has no [space]" in page.text
@@ -324,17 +336,18 @@ def test_nothing_of_a_run_becomes_markup(tmp_path):
     assert all(re.fullmatch(r"\w+\.(png|csv)", name) for name in names)
 
 
-def test_the_policy_lets_the_pages_own_script_run(tmp_path):
+def test_the_policy_lets_the_pages_own_script_run(plain):
     import base64
     import hashlib
 
-    page, _, folder = report(tmp_path, trials())
+    page, _, folder = plain
     (policy,) = [attrs["content"] for attrs in page.all("meta") if "http-equiv" in attrs]
     script = re.search(r"<script>(.*)</script>", (folder / "report.html").read_text(), re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["figures", "tables"])
 def test_a_link_in_the_run_folder_is_not_followed(tmp_path, name):
     outside = tmp_path / "outside"
@@ -360,6 +373,7 @@ def test_a_second_report_replaces_the_first_and_leaves_other_files(tmp_path):
     assert not list(folder.glob(".report-*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_place_that_cannot_be_written(tmp_path):
     folder = make_run(tmp_path / "runs/one", trials(3), space=SPACE)
     (tmp_path / "file").write_text("")
@@ -367,12 +381,12 @@ def test_a_place_that_cannot_be_written(tmp_path):
         write_report(load(folder), tmp_path / "file")
 
 
-def test_dark_figures_have_the_pixels_of_light_ones(tmp_path):
+def test_dark_figures_have_the_pixels_of_light_ones(plain):
     from tuner.report.images import darkened
 
     light = np.array([[255, 255, 255], [0x1F, 0x23, 0x28], [0, 0x72, 0xB2]], dtype=float)
     assert darkened(light).tolist() == [[0x0D, 0x11, 0x17], [0xE6, 0xED, 0xF3], [0x58, 0xB2, 0xF0]]
-    _, _, folder = report(tmp_path, trials())
+    _, _, folder = plain
     with Image.open(folder / "figures/slices.png") as image:
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 

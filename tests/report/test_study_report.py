@@ -66,6 +66,7 @@ def test_the_tie_set_is_of_configs_and_who_was_dropped_is_said(tmp_path):
     assert "val_accuracy, cross-validated: 0.8280 (t0008's config, mean over 5 (seed, fold) blocks" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_config_that_is_left_has_won(tmp_path):
     far = {1: [0.20, 0.24, 0.21, 0.23, 0.22], 2: SCORES[2], 3: SCORES[3]}
     text, folder, _ = told(tmp_path, [*searched(), *validated(far)])
@@ -73,12 +74,14 @@ def test_one_config_that_is_left_has_won(tmp_path):
     assert "won" in pd.read_csv(folder / "tables/cross_validation.csv")["stands"].tolist()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_open_race_leaves_the_search_its_best(tmp_path):
     text, _, lines = told(tmp_path, [*searched(), *validated()[:-1]])
     assert "The cross-validation is not over: 1 of 2 looks at its folds were taken." in text
     assert lines[0] == "best: t0004, lr=0.1"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_folds_stand_after_what_was_measured_on_the_validation_split(tmp_path):
     made = [*searched(), *validated({1: [0.99] * 5, 2: [0.98] * 5})]
     text, _, _ = told(tmp_path, made)
@@ -87,6 +90,7 @@ def test_folds_stand_after_what_was_measured_on_the_validation_split(tmp_path):
     assert "Folds and final trainings are measured on other samples" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_noise_is_that_of_the_baselines_seeds(tmp_path):
     text, _, lines = told(tmp_path, searched())
     assert "Noise: over the baseline's 3 seeds val_accuracy has a standard deviation of 0.02000" in text
@@ -94,6 +98,7 @@ def test_the_noise_is_that_of_the_baselines_seeds(tmp_path):
     assert "Not cross-validated" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_refinement_is_a_diff_with_reasons(tmp_path):
     note = {"refine": {"round": 1, "space": SPACE, "trials": 1, "after": 2, "changes": [CHANGE]}}
     text, _, _ = told(tmp_path, searched(), [note])
@@ -123,6 +128,7 @@ def after_the_test(tmp_path, difference=DIFFERENCE, winner=2, openings=1):
         (-0.05, -0.012, "worse; 95% paired interval -0.05000 to -0.01200"),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_the_winner_stands_against_the_baseline_on_test(tmp_path, low, high, says):
     text, _, lines = after_the_test(tmp_path, {**DIFFERENCE, "low": low, "high": high})
     assert f"against the baseline, on test: +0.03100 ({says}, on the same test samples)" in text
@@ -131,6 +137,7 @@ def test_the_winner_stands_against_the_baseline_on_test(tmp_path, low, high, say
     assert lines[0].startswith("best: t0020, lr=0.01") and "(t0020, retrained)" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_winner_that_is_the_baseline_is_said(tmp_path):
     text, _, lines = after_the_test(tmp_path, difference=None, winner=0)
     assert lines[0].endswith("lr=0.5") and "the winner is the baseline" in lines[1]
@@ -138,11 +145,13 @@ def test_a_winner_that_is_the_baseline_is_said(tmp_path):
     assert "| parameter | best (the baseline) | best of the search |" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_how_often_the_test_split_was_opened_is_said(tmp_path):
     assert "The test split was opened once" in after_the_test(tmp_path / "once")[0]
     text = after_the_test(tmp_path / "twice", openings=2)[0]
     assert "The test split was opened 2 times, so its score is no longer that of data never seen" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_folds_has_none(tmp_path):
     assert folds(load(make_run(tmp_path / "runs/one", searched()[3:5])), 0) is None

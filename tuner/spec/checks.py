@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.errors import Problem, nearest
@@ -22,26 +23,41 @@ CUTTING = ("grid", "one_at_a_time")
 Named = tuple[str, str, Domain]  # dotted key, name, domain
 
 
+@dataclass
+class Written:
+    """The parameters that stand in a space, also in one with mistakes.
+
+    Args:
+        domains: Those that could be read.
+        unread: Dotted key and name of those that could not.
+    """
+
+    domains: list[Named]
+    unread: list[tuple[str, str]] = field(default_factory=list)
+
+
 def check_sweep(
-    sweep: Mapping[str, Any], readable: Space, own: Mapping[str, Any], prefix: str, problems: list[Problem]
+    sweep: Mapping[str, Any], written: Written, own: Mapping[str, Any], prefix: str, problems: list[Problem]
 ) -> None:
     """Append what is wrong between the tables.
 
     Args:
         sweep: The sweep's fields; None where a table could not be read.
-        readable: The space without the domains that have mistakes.
+        written: What stands in the space.
         own: The baseline config.
         prefix: What the keys under [sweep] begin with.
         problems: Receives the mistakes.
     """
     trainable, space, search = sweep["trainable"], sweep["space"], sweep["search"]
     named = [
-        *walk(readable),
+        *written.domains,
         *_fixed("defaults", sweep["defaults"], problems),
-        *(_points(search, problems) if search and not readable else ()),
+        *(_points(search, problems) if search and not space else ()),
     ]
     if is_builtin(trainable):
         problems.extend(_check_data(trainable, sweep["data"], f"{prefix}trainable"))
+        for key, name in written.unread:
+            problems.extend(_check_name(trainable, key, name))
         for key, name, domain in named:
             problems.extend(check_parameter(trainable, key, name, domain))
     if all(problem.key != f"{prefix}max_epochs" for problem in problems):
@@ -51,7 +67,7 @@ def check_sweep(
     if space is not None:
         problems.extend(_check_needs(search, space))
     if search.strategy in CUTTING:
-        problems.extend(_check_cuts(search.strategy, list(walk(readable)), own))
+        problems.extend(_check_cuts(search.strategy, written.domains, own))
 
 
 def walk(space: Space, key: str = "space") -> Iterator[Named]:
@@ -89,16 +105,22 @@ def _check_data(trainable: str, data: DataSpec | None, key: str) -> list[Problem
 
 def check_parameter(trainable: str, key: str, name: str, domain: Domain) -> list[Problem]:
     """Return what a built-in trainable has against a parameter: its name, or a value it may take."""
+    if unknown := _check_name(trainable, key, name):
+        return unknown
     parameters = importlib.import_module("trainables.parameters")
-    names = parameters.names(trainable)
-    if name not in names:
-        return [Problem(key, f"{trainable} has no parameter of this name", remedy=nearest(name, names))]
     for value in _extremes(domain):
         rule = parameters.check(trainable, name, value)
         if rule:
             whole = isinstance(value, float) and parameters.check(trainable, name, round(value)) is None
             return [Problem(key, rule, toml_text(value), _other_domain(domain, whole))]
     return []
+
+
+def _check_name(trainable: str, key: str, name: str) -> list[Problem]:
+    names = importlib.import_module("trainables.parameters").names(trainable)
+    if name in names:
+        return []
+    return [Problem(key, f"{trainable} has no parameter of this name", remedy=nearest(name, names))]
 
 
 def _other_domain(domain: Domain, whole: bool) -> str:

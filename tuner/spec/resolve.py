@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from tuner.errors import Problem, SweepError, nearest
-from tuner.space import Domain, Space
-from tuner.spec.checks import check_sweep, complete_points
+from tuner.space import Space
+from tuner.space.values import option_texts, toml_key, under
+from tuner.spec.checks import Written, check_sweep, complete_points, walk
 from tuner.spec.code import check_trainable, is_builtin, own_defaults, short_name
 from tuner.spec.data import resolve_data
 from tuner.spec.metrics import resolve_metric, task_of
@@ -53,7 +53,7 @@ def resolve(
     sweep["name"] = _name(head.name, stem or short_name(sweep["trainable"] or "sweep"), prefix, found)
     sweep["data"] = resolve_data(as_table(tables["data"]) if "data" in tables else None, found)
     sweep["metric"], sweep["mode"] = _metric(head, sweep, "data" in tables, prefix, found)
-    sweep["space"], readable = _space(tables.get("space"), found)
+    sweep["space"], written = _space(tables.get("space"), found)
     sweep["defaults"] = _defaults(tables.get("defaults"), found)
     own = baseline(sweep["trainable"], sweep["defaults"])
     sweep["search"] = _search(as_table(tables.get("search")), sweep["space"], own, found)
@@ -65,7 +65,7 @@ def resolve(
         ("study", StudySpec),
     ):
         sweep[name] = read_table(model, as_table(tables.get(name)), name, found)
-    check_sweep(sweep, readable, own, prefix, found)
+    check_sweep(sweep, written, own, prefix, found)
     if found:
         raise SweepError(source, _once(found))
     return sweep
@@ -153,21 +153,34 @@ def _task(data: DataSpec | None, needed: bool, problems: list[Problem]) -> str |
     return task_of(data.model_dump(exclude_none=True), needed, problems)
 
 
-def _space(raw: Any, problems: list[Problem]) -> tuple[Space | None, Space]:
-    """Return the space, None where it has mistakes; and what of it can be read and checked further."""
+def _space(raw: Any, problems: list[Problem]) -> tuple[Space | None, Written]:
+    """Return the space, None where it has mistakes; and each parameter that stands in it, to be checked further."""
     try:
         space = Space.parse({} if raw is None else raw, "space")
-        return space, space
+        return space, Written(list(walk(space)))
     except SweepError as error:
         problems.extend(error.problems)
-    sound: list[tuple[str, Domain]] = []
-    for name, written in raw.items() if isinstance(raw, Mapping) else ():
-        with suppress(SweepError):
-            sound.extend(Space.parse({name: written}, "space").entries)
-    try:
-        return None, Space(tuple(sound))
-    except SweepError:  # each is sound by itself, but two of them share a name
-        return None, Space()
+    written = Written([])
+    _read_one_by_one(raw, "space", written)
+    return None, written
+
+
+def _read_one_by_one(table: Any, key: str, written: Written) -> None:
+    """Read each parameter of a space with mistakes by itself, those of a choice's branches, too."""
+    for name, value in table.items() if isinstance(table, Mapping) else ():
+        where = under(key, str(name))
+        try:
+            written.domains.extend(walk(Space.parse({name: value}, key), key))
+            continue
+        except SweepError:
+            branches = value.get("when") if isinstance(value, Mapping) else None
+        try:
+            alone = {part: entry for part, entry in value.items() if part != "when"} if branches else value
+            written.domains.extend(walk(Space.parse({name: alone}, key), key))
+        except SweepError:
+            written.unread.append((where, str(name)))
+        for option, branch in branches.items() if isinstance(branches, Mapping) else ():
+            _read_one_by_one(branch, f"{where}.when.{toml_key(option_texts([option])[0])}", written)
 
 
 def _defaults(raw: Any, problems: list[Problem]) -> dict[str, Any]:

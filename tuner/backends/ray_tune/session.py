@@ -172,7 +172,7 @@ def _scratch(where: Path = _TEMP) -> Iterator[Path]:
 def _start(cpus: int, gpus: int, scratch: Path) -> None:
     import ray
 
-    with _starting():
+    with _starting(), sparse():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -181,6 +181,21 @@ def _start(cpus: int, gpus: int, scratch: Path) -> None:
             _temp_dir=str(scratch / "ray"),
             **_QUIET,
         )
+
+
+@contextlib.contextmanager
+def sparse() -> Iterator[None]:
+    """Have Ray start without what serves nobody here: that is a third of its start.
+
+    Its log monitor sends workers' output to a driver that asked for none, its autoscaler's monitor would add nodes, and
+    its dashboard's process starts even where no dashboard is wanted.
+    """
+    from ray._private.node import Node
+
+    with contextlib.ExitStack() as stack:
+        for name in ("start_log_monitor", "start_monitor", "start_api_server"):
+            stack.enter_context(_replaced(Node, name, lambda node, **options: None))
+        yield
 
 
 def _hushed() -> contextlib.AbstractContextManager[None]:
@@ -218,16 +233,16 @@ def _starting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+def _replaced(owner: ModuleType | type, name: str, value: Any) -> Iterator[None]:
     """Put a value in the place of one of Ray's private functions, where this Ray has it."""
-    before = getattr(module, name, None)
+    before = getattr(owner, name, None)
     if before is not None:
-        setattr(module, name, value)
+        setattr(owner, name, value)
     try:
         yield
     finally:
         if before is not None:
-            setattr(module, name, before)
+            setattr(owner, name, before)
 
 
 @contextlib.contextmanager
