@@ -306,3 +306,15 @@ def _start_ray(
 def address(head: Node) -> str:
     """Return where a head's cluster answers, for `--address`."""
     return f"{head.address}:{_PORT}"
+
+
+_ALIVE = """
+import sys
+from ray._raylet import GcsClient
+print(sum(node.state == 0 for node in GcsClient(address=sys.argv[1]).get_all_node_info().values()))
+"""
+
+
+def alive(head: Node) -> int:
+    """Return how many nodes a head takes for alive, itself included."""
+    return int(head.run(["python", "-c", _ALIVE, address(head)], limit_s=30).stdout.split()[-1])

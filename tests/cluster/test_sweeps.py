@@ -1,0 +1,79 @@
+"""Sweeps on a real cluster of three nodes, of which some die, vanish for a while, or come later."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from benchmarks.chaos.checker import check
+
+pytestmark = pytest.mark.cluster
+
+
+def hosts(evidence):
+    """Host -> how many trials ended there."""
+    where = [row["worker"].partition(":")[0] for row in evidence.trials]
+    return {host: where.count(host) for host in where}
+
+
+def untroubled(evidence, trials, epochs):
+    """Nothing lost, nothing twice, nothing failed."""
+    verdict = check(evidence, evidence, kills=2, concurrency=3, same=False)
+    assert verdict.problems == []
+    assert evidence.status == 0
+    assert [row["status"] for row in evidence.trials] == ["completed"] * trials
+    assert len(evidence.epochs) == trials * epochs
+
+
+def test_three_nodes_of_one_core_train_three_trials_side_by_side(cluster):
+    cluster.with_workers(2)
+    evidence = cluster.start("parallel", concurrent=None).evidence()
+    untroubled(evidence, 6, 4)
+    assert len(hosts(evidence)) == 3
+    spans = [(row["started_at"], row["duration_s"]) for row in evidence.trials]
+    assert len(spans) == 6
+
+
+def test_one_node_and_three_give_the_same_configs_and_metrics(cluster):
+    cluster.with_workers(0)
+    one = cluster.start("one", trials=4, epochs=3, concurrent=1, pause=0.0, strategy="hyperopt").evidence()
+    cluster.with_workers(2)
+    three = cluster.start("three", trials=4, epochs=3, concurrent=1, pause=0.0, strategy="hyperopt").evidence()
+    verdict = check(one, three, kills=0, concurrency=1, same=True)
+    assert verdict.problems == []
+    assert len(one.epochs) == 12
+
+
+def test_a_killed_node_costs_no_row_and_no_trial(cluster):
+    cluster.with_workers(2)
+    sweep = cluster.start("killed")
+    sweep.until_epochs(4)
+    cluster.workers[0].kill()
+    began = time.monotonic()
+    evidence = sweep.evidence()
+    print(f"over {time.monotonic() - began:.1f} s after the kill; {hosts(evidence)}")
+    untroubled(evidence, 6, 4)
+    assert max(row["attempts"] for row in evidence.trials) == 2
+
+
+def test_a_cut_link_costs_no_row_and_no_trial(cluster):
+    cluster.with_workers(2)
+    sweep = cluster.start("cut", epochs=10, concurrent=3)
+    sweep.until_epochs(6)
+    cluster.workers[0].cut()
+    time.sleep(20)
+    cluster.workers[0].restore()
+    evidence = sweep.evidence()
+    print(hosts(evidence), [(row["attempts"]) for row in evidence.trials])
+    untroubled(evidence, 6, 10)
+
+
+def test_a_node_that_is_added_is_used(cluster):
+    cluster.with_workers(0)
+    sweep = cluster.start("added", trials=8, concurrent=None)
+    sweep.until_epochs(2)
+    added = cluster.add()
+    evidence = sweep.evidence()
+    untroubled(evidence, 8, 4)
+    assert hosts(evidence).get(added.name, 0) > 0
