@@ -274,7 +274,9 @@ def _needed() -> list[Path]:
     return sorted(path for path in paths if path.is_relative_to(_TEMP))
 
 
-def start_head(node: Node, cpus: int = 1, gpus: int = 0, env: Mapping[str, str] | None = None, **resources: float) -> None:
+def start_head(
+    node: Node, cpus: int = 1, gpus: int = 0, env: Mapping[str, str] | None = None, **resources: float
+) -> None:
     """Start a Ray head: `ray start --head`, its dashboard and Jobs server on port 8265 of every address.
 
     Args:

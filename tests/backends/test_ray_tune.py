@@ -215,3 +215,9 @@ def test_resources_that_no_node_has_are_named():
 def test_an_address_where_nothing_answers_is_refused(address):
     with pytest.raises(tuner.TunerError, match="a Ray cluster must answer"):
         session._check_address(address)
+
+
+def test_nodes_tell_how_many_trials_fit_on_them(ray_local):
+    nodes = session.Nodes()
+    assert [nodes.fitting(cpus, 0) for cpus in (1, 0.5, 2, 3)] == [2, 4, 1, 0]
+    assert nodes.fitting(1, 0.5) == 0

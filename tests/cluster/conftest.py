@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -97,17 +96,21 @@ class Cluster:
         for worker in self.workers[count:]:
             worker.kill()
         self.workers = [worker for worker in self.workers if worker.alive]
-        while len(self.workers) < count:
-            self.add()
+        missing = [self._new_host() for _ in range(count - len(self.workers))]
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda worker: network.start_worker(worker, self.head), missing))
         network.until(lambda: network.alive(self.head) == 1 + count, 30, f"{1 + count} nodes")
         return self
 
     def add(self):
         """Add a worker on a new host."""
-        worker = self.network.add(f"worker{len(self.network.nodes)}")
-        self.workers.append(worker)
+        worker = self._new_host()
         network.start_worker(worker, self.head)
         return worker
+
+    def _new_host(self):
+        self.workers.append(self.network.add(f"worker{len(self.network.nodes)}"))
+        return self.workers[-1]
 
     def start(self, name, *, trials=6, epochs=4, concurrent=3, pause=0.5, strategy="random", **more):
         """Start a sweep from the head."""
@@ -155,12 +158,5 @@ def made_cluster():
 @pytest.fixture
 def cluster(made_cluster):
     """The cluster; what a test's sweeps left running ends with it."""
-    began = time.monotonic()
     yield made_cluster
     made_cluster.stop_sweeps()
-    print(f"{time.monotonic() - began:.1f} s")
-
-
-@pytest.fixture
-def folder_of(made_cluster) -> Path:
-    return made_cluster.network.shared

@@ -26,13 +26,21 @@ def untroubled(evidence, trials, epochs):
     assert len(evidence.epochs) == trials * epochs
 
 
+def side_by_side(log):
+    """The most trials that were between an epoch's start and its end at the same moment."""
+    most, now = 0, set()
+    for line in log:
+        (now.add if line["what"] == "start" else now.discard)(line["number"])
+        most = max(most, len(now))
+    return most
+
+
 def test_three_nodes_of_one_core_train_three_trials_side_by_side(cluster):
     cluster.with_workers(2)
     evidence = cluster.start("parallel", concurrent=None).evidence()
     untroubled(evidence, 6, 4)
     assert len(hosts(evidence)) == 3
-    spans = [(row["started_at"], row["duration_s"]) for row in evidence.trials]
-    assert len(spans) == 6
+    assert side_by_side(evidence.log) == 3
 
 
 def test_one_node_and_three_give_the_same_configs_and_metrics(cluster):
@@ -50,30 +58,35 @@ def test_a_killed_node_costs_no_row_and_no_trial(cluster):
     sweep = cluster.start("killed")
     sweep.until_epochs(4)
     cluster.workers[0].kill()
-    began = time.monotonic()
     evidence = sweep.evidence()
-    print(f"over {time.monotonic() - began:.1f} s after the kill; {hosts(evidence)}")
     untroubled(evidence, 6, 4)
-    assert max(row["attempts"] for row in evidence.trials) == 2
+    # What ran there, and only that, was tried again.
+    assert sorted(row["attempts"] for row in evidence.trials) == [1, 1, 1, 1, 1, 2]
 
 
 def test_a_cut_link_costs_no_row_and_no_trial(cluster):
+    """The node goes on training meanwhile; what it then has to say is of an attempt that was given up."""
     cluster.with_workers(2)
-    sweep = cluster.start("cut", epochs=10, concurrent=3)
+    sweep, lost = cluster.start("cut", epochs=12), cluster.workers[0]
     sweep.until_epochs(6)
-    cluster.workers[0].cut()
+    lost.cut()
+    # As long in terms of the time to detect a lost node as a minute is in those of Ray's own settings.
     time.sleep(20)
-    cluster.workers[0].restore()
+    lost.restore()
     evidence = sweep.evidence()
-    print(hosts(evidence), [(row["attempts"]) for row in evidence.trials])
-    untroubled(evidence, 6, 10)
+    lost.kill()
+    untroubled(evidence, 6, 12)
+    assert sum(row["attempts"] for row in evidence.trials) == 7
 
 
 def test_a_node_that_is_added_is_used(cluster):
     cluster.with_workers(0)
-    sweep = cluster.start("added", trials=8, concurrent=None)
-    sweep.until_epochs(2)
+    sweep = cluster.start("added", trials=8, epochs=8, concurrent=None)
+    sweep.until_epochs(1)
     added = cluster.add()
     evidence = sweep.evidence()
-    untroubled(evidence, 8, 4)
+    untroubled(evidence, 8, 8)
     assert hosts(evidence).get(added.name, 0) > 0
+    assert side_by_side(evidence.log) == 2
+    # Frozen is what was asked for, so that a resume on a larger cluster uses all of it.
+    assert "max_concurrent" not in (sweep.run / "sweep.toml").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from tuner.errors import ResourceError, SweepFailed, UsageError
+from tuner.machine import fitting
 
 # Read by Ray when it is imported, started or run. Each is a default that a user may override in the environment.
 _ENVIRONMENT = {
@@ -37,6 +39,7 @@ _ENVIRONMENT = {
 
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
 _CONNECT_S = 5.0
+_LOOK_S = 1.0  # between two looks at the nodes
 _TEMP = Path("/tmp")
 
 
@@ -284,6 +287,20 @@ def _nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+class Nodes:
+    """What the nodes of a cluster have room for, as they come and go; asked once a second."""
+
+    def __init__(self) -> None:
+        self._looked = -math.inf
+        self._nodes: list[dict[str, float]] = []
+
+    def fitting(self, cpus: float, gpus: float) -> int:
+        """Return how many trials of so many cores and GPUs fit on the nodes that live."""
+        if time.monotonic() - self._looked >= _LOOK_S:
+            self._nodes, self._looked = _nodes(), time.monotonic()
+        return sum(fitting(cpus, gpus, node.get("CPU", 0), int(node.get("GPU", 0))) for node in self._nodes)
 
 
 class RayDied(Exception):
