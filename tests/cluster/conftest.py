@@ -38,7 +38,8 @@ def pytest_report_header():
 class Running:
     """A sweep that a host has started on the cluster: its folder on the shared one, and its process."""
 
-    def __init__(self, node, folder):
+    def __init__(self, node, folder, epochs):
+        self.epochs = epochs
         self.node, self.folder, self.run = node, folder, folder / "runs" / "sweep"
         command = ["tuner", "run", str(folder / "sweep.toml"), "--address", network.address(node)]
         command += ["--storage", str(folder / "runs"), "--name", "sweep", "--quiet"]
@@ -54,6 +55,15 @@ class Running:
     def until_epochs(self, count, limit_s=60.0):
         """Wait until so many epochs were executed."""
         network.until(lambda: len(self.executed()) >= count or self._over(), limit_s, f"{count} epochs: {self.words()}")
+
+    def until_side_by_side(self, count, limit_s=60.0):
+        """Wait until so many trials are at an epoch at the same moment."""
+        network.until(lambda: len(self._at_work()) >= count or self._over(), limit_s, f"{count} trials at a time")
+
+    def _at_work(self):
+        return {line["number"] for line in self.executed("start")[-9:]} - {
+            row["number"] for row in self.executed() if row["epoch"] == self.epochs
+        }
 
     def _over(self):
         if self.process.poll() is not None:
@@ -137,7 +147,7 @@ trials = {trials}
 gpus_per_trial = 0
 {concurrency}
 """)
-        self.sweeps.append(Running(self.head, folder))
+        self.sweeps.append(Running(self.head, folder, epochs))
         return self.sweeps[-1]
 
     def stop_sweeps(self):

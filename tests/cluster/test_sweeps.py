@@ -55,11 +55,11 @@ def test_one_node_and_three_give_the_same_configs_and_metrics(cluster):
 
 def test_a_killed_node_costs_no_row_and_no_trial(cluster):
     cluster.with_workers(2)
-    sweep = cluster.start("killed")
-    sweep.until_epochs(4)
+    sweep = cluster.start("killed", epochs=8)
+    sweep.until_side_by_side(3)
     cluster.workers[0].kill()
     evidence = sweep.evidence()
-    untroubled(evidence, 6, 4)
+    untroubled(evidence, 6, 8)
     # What ran there, and only that, was tried again.
     assert sorted(row["attempts"] for row in evidence.trials) == [1, 1, 1, 1, 1, 2]
 
@@ -68,7 +68,7 @@ def test_a_cut_link_costs_no_row_and_no_trial(cluster):
     """The node goes on training meanwhile; what it then has to say is of an attempt that was given up."""
     cluster.with_workers(2)
     sweep, lost = cluster.start("cut", epochs=12), cluster.workers[0]
-    sweep.until_epochs(6)
+    sweep.until_side_by_side(3)
     lost.cut()
     # As long in terms of the time to detect a lost node as a minute is in those of Ray's own settings.
     time.sleep(20)
