@@ -375,6 +375,13 @@ def _translation() -> tuple[Any, Any, Any]:
         def __reduce__(self) -> tuple[Any, ...]:
             return _rebuild, (1, self.token)
 
+        def choose_trial_to_run(self, tune_controller: Any) -> None:
+            """Prefer no trial: a worker that is free then goes to one that has none coming.
+
+            The eldest would take it, and the worker that was starting for it be killed: a node whose workers take
+            longer to start than a trial takes elsewhere would never train.
+            """
+
         def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
             seam = _seams[self.token]
             seam.controller = getattr(tune_controller, "_tune_controller", tune_controller)
