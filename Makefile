@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow check format lock chaos neighbours coverage races planted report study
+.PHONY: setup sweep test slow test-cluster check format lock chaos neighbours coverage races planted report study
 
 setup: .venv/ready
 
@@ -23,6 +23,10 @@ test: setup
 # Tests that take most of a minute each, such as Ray's own death and its memory monitor's killing, or repeat others.
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# A head and workers as hosts of their own, in network namespaces: needs root and iproute2, else all are skipped; 4 minutes.
+test-cluster: setup
+	$(BIN)/python -m pytest -m cluster -rs tests/cluster
 
 # Kills sweeps at random and at every durable write, resumes them, and compares them with untouched ones.
 KILLS ?= 60

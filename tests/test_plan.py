@@ -8,7 +8,8 @@ import pytest
 
 import tuner
 from tuner.errors import DataError, ResourceError, SweepError, UsageError
-from tuner.plan import LISTED, fitting, make_plan
+from tuner.machine import fitting
+from tuner.plan import LISTED, make_plan
 
 RATE = {"learning_rate": tuner.LogUniform(1e-3, 0.1, points=3)}
 

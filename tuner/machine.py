@@ -1,7 +1,8 @@
-"""What this process may use of its machine. Standard library only: counting GPUs must not cost an import of torch."""
+"""What this process may use of its machine, and what fits. Standard library only: counting must not import torch."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -63,3 +64,17 @@ def _installed_gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in listed.splitlines())
+
+
+def fitting(cpus_per_trial: float, gpus_per_trial: float, cpus: float, gpus: int) -> int:
+    """Return how many trials fit side by side; a part of a GPU never spans two of them."""
+    room = _times(cpus_per_trial, cpus)
+    if gpus_per_trial >= 1:
+        room = min(room, _times(gpus_per_trial, gpus))
+    elif gpus_per_trial > 0:
+        room = min(room, gpus * _times(gpus_per_trial, 1))
+    return room
+
+
+def _times(part: float, whole: float) -> int:
+    return math.floor(whole / part + 1e-9)  # 0.1 fits into 0.3 three times, not 2.9999999999999996

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from tuner.corners import ends
 from tuner.disk import Need, estimate
 from tuner.errors import DataError, Problem, ResourceError, SweepError
 from tuner.loading import BUILTINS
-from tuner.machine import count_cpus, count_gpus
+from tuner.machine import count_cpus, count_gpus, fitting
 from tuner.preflight import Preflight, known_data, preflight
 from tuner.spec import Sweep
 from tuner.strategies import Observation, Strategy, make_strategy
@@ -166,20 +165,6 @@ def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int) -> Sweep:
     side_by_side = max(1, min(asked.max_concurrent or room, room, trials))
     resolved = asked.model_copy(update={"gpus_per_trial": a_gpu, "max_concurrent": side_by_side})
     return sweep.model_copy(update={"resources": resolved})
-
-
-def fitting(cpus_per_trial: float, gpus_per_trial: float, cpus: int, gpus: int) -> int:
-    """Return how many trials fit side by side; a part of a GPU never spans two of them."""
-    room = _times(cpus_per_trial, cpus)
-    if gpus_per_trial >= 1:
-        room = min(room, _times(gpus_per_trial, gpus))
-    elif gpus_per_trial > 0:
-        room = min(room, gpus * _times(gpus_per_trial, 1))
-    return room
-
-
-def _times(part: float, whole: float) -> int:
-    return math.floor(whole / part + 1e-9)  # 0.1 fits into 0.3 three times, not 2.9999999999999996
 
 
 def _impossible(sweep: Sweep, cpus: int, gpus: int) -> str | None:

@@ -117,17 +117,19 @@ def run(
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
     with _cluster(backend, address) as offer:
         plan = _checked_plan(sweep, offer)
+        most = _most(sweep, plan, address)
         data = _load_data(sweep)
         # A folder that is made is one that can be resumed.
         with Signals(waiting=True) as signals, _new(storage, name, plan) as (mirror, lease):
             with _undone(mirror.folder):
-                frozen, row = _freeze(plan.sweep, mirror.folder, study=steps is not None)
-                plan = dataclasses.replace(plan, sweep=frozen)
+                frozen, row = _freeze(_at_most(plan.sweep, most), mirror.folder, study=steps is not None)
+                plan = dataclasses.replace(plan, sweep=_at_most(frozen, plan.sweep.resources.max_concurrent))
                 journal = Journal(mirror.folder / FILE_NAME, lease.check)
                 journal.append(row)
             with contextlib.closing(journal):
                 drive = steps or search_only
-                job = Drive(plan, mirror, journal, data, row.body["origin"], signals, drive, watch or Watch())
+                told = watch or Watch()
+                job = Drive(plan, mirror, journal, data, row.body["origin"], signals, drive, told, most)
                 return job.run(backend)
 
 
@@ -200,7 +202,18 @@ def resume(
                 steps = importlib.import_module("tuner.study").steps if history.study else search_only
                 with Signals(waiting=True) as signals:
                     drive = Drive(
-                        plan, mirror, journal, data, history.origin, signals, steps, told, tuple(extra), changed, again
+                        plan,
+                        mirror,
+                        journal,
+                        data,
+                        history.origin,
+                        signals,
+                        steps,
+                        told,
+                        _most(sweep, plan, address),
+                        overrides=tuple(extra),
+                        changed=changed,
+                        again=again,
                     )
                     return drive.run(backend)
 
@@ -301,6 +314,7 @@ class Drive:
         signals: Open already.
         steps: What to drive, one after another.
         watch: Hooks for a display.
+        most: The most trials at a time; None: what fits, on a cluster whose nodes come and go.
         overrides: What this resume changes of the sweep; it holds for later ones, too.
         changed: What is no longer as it was at the start, a sentence each.
         again: Whether a study may open its test split once more.
@@ -314,6 +328,7 @@ class Drive:
     signals: Signals
     steps: Steps
     watch: Watch
+    most: int | None
     overrides: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     again: bool = False
@@ -406,8 +421,7 @@ class Drive:
             return
         from tuner.backends.ray_tune import driver_side
 
-        most = sweep.resources.max_concurrent or 1
-        options = driver_side.Options(self.plan.cpus, self.plan.gpus, most, self.origin, home)
+        options = driver_side.Options(self.plan.cpus, self.plan.gpus, self.most, self.origin, home)
         driver_side.run(driver, sweep.trainable, step.data, options)
 
     def _leave(self, history: History, backup: Backup) -> None:
@@ -476,6 +490,16 @@ def _checked_plan(
     plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin, checkpoint=checkpoint)
     plan.check()
     return plan
+
+
+def _most(sweep: Sweep, plan: Plan, address: str | None) -> int | None:
+    """Return the most trials at a time: on a cluster as the file says, since more nodes may come; here what fits."""
+    return (plan.sweep if address is None else sweep).resources.max_concurrent
+
+
+def _at_most(sweep: Sweep, most: int | None) -> Sweep:
+    """Return the sweep with another max_concurrent."""
+    return sweep.model_copy(update={"resources": sweep.resources.model_copy(update={"max_concurrent": most})})
 
 
 def _load_data(sweep: Sweep) -> Data | None:

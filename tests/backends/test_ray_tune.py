@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -216,3 +217,22 @@ def test_resources_that_no_node_has_are_named():
 def test_an_address_where_nothing_answers_is_refused(address):
     with pytest.raises(tuner.TunerError, match="a Ray cluster must answer"):
         session._check_address(address)
+
+
+def test_nodes_tell_how_many_trials_fit_on_them(ray_local):
+    nodes = session.Nodes()
+    assert [nodes.fitting(cpus, 0) for cpus in (1, 0.5, 2, 3)] == [2, 4, 1, 0]
+    assert nodes.fitting(1, 0.5) == 0
+
+
+def test_workers_that_an_autoscaler_may_start_are_known_before_they_are_there(tmp_path):
+    kinds = {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "cpu": {"resources": {"CPU": 16}, "max_workers": 4},
+        "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 2},
+    }
+    file = tmp_path / "ray_bootstrap_config.yaml"
+    file.write_text(json.dumps({"available_node_types": kinds, "head_node_type": "head", "max_workers": 3}))
+    assert session.to_come(file) == [{"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}, {"CPU": 16}]
+    file.write_text("{}")
+    assert session.to_come(file) == session.to_come(tmp_path / "none") == []

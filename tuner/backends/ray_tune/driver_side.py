@@ -32,6 +32,7 @@ _NOT_STARTED = re.compile(r"failed to import on the worker|raised in its creatio
 _NOT_REUSED = re.compile(r"Trainable runner reuse requires")
 _RAISED = re.compile(r"^[\w.]+(?:Error|Exception): .*$", re.MULTILINE)
 
+_UNLIMITED = 1_000_000  # of what the seam itself limits
 _seams: dict[int, _Seam] = {}
 _tokens = itertools.count(1)
 
@@ -43,14 +44,14 @@ class Options:
     Args:
         cpus: Cores to give a Ray started here.
         gpus: GPUs to give a Ray started here.
-        max_concurrent: The most trials at a time.
+        max_concurrent: The most trials at a time; None: as many as fit on the nodes that live, which come and go.
         origin: Where a user's trainable file came from, or None.
         home: Keeps a Ray that is started here for the runs that follow; None: it is ended.
     """
 
     cpus: int
     gpus: int
-    max_concurrent: int
+    max_concurrent: int | None
     origin: str | None = None
     home: session.Home | None = None
 
@@ -71,7 +72,7 @@ def run(driver: Driver, train: Train | str, data: Mapping[int | None, Data], opt
         SweepFailed: Ray does not start, gave up, or died where it cannot be started anew.
     """
     # The seam holds the concurrency: Ray's own limiter would leak a slot where Ray ends a trial in silence.
-    with session.environment(TUNE_MAX_PENDING_TRIALS_PG=str(options.max_concurrent)):
+    with session.environment(TUNE_MAX_PENDING_TRIALS_PG=str(options.max_concurrent or _UNLIMITED)):
         pickled = None if isinstance(train, str) else _pickled(train)
         with contextlib.nullcontext(options.home) if options.home else session.Home() as home:
             while True:
@@ -188,7 +189,8 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
             callbacks=[callback(token)],
         ),
     )
-    with session.corrected(resources.cpus_per_trial, resources.gpus_per_trial or 0, _seams[token].max_concurrent):
+    count = _seams[token].max_concurrent or _UNLIMITED
+    with session.corrected(resources.cpus_per_trial, resources.gpus_per_trial or 0, count):
         tuner.fit()
 
 
@@ -198,9 +200,10 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
 class _Seam:
     """What the searcher and the scheduler share: the driver, and which Ray trial is which attempt."""
 
-    def __init__(self, driver: Driver, max_concurrent: int) -> None:
+    def __init__(self, driver: Driver, max_concurrent: int | None) -> None:
         self.driver = driver
         self.max_concurrent = max_concurrent
+        self.nodes = session.Nodes()
         self.attempts: dict[str, tuple[str, int]] = {}
         self.ray_trials: dict[str, Any] = {}
         self.oom_kills = oom_kills()
@@ -209,12 +212,20 @@ class _Seam:
 
     def suggest(self, ray_trial: str) -> Job | None:
         self.settle()
-        if self.driver.running >= self.max_concurrent:
+        # Not before Ray has its worker back: the next trial would ask for another, which is killed once this one is free.
+        if max(self.driver.running, len(self.ray_trials)) >= self.room():
             return None
         job = self.driver.next()
         if job is not None:
             self.attempts[ray_trial] = (job.trial, job.attempt)
         return job
+
+    def room(self) -> int:
+        """Return how many trials may run side by side, now."""
+        if self.max_concurrent is not None:
+            return self.max_concurrent
+        resources = self.driver.sweep.resources
+        return max(1, self.nodes.fitting(resources.cpus_per_trial, resources.gpus_per_trial or 0))
 
     def receive(self, ray_trial: str, payload: Mapping[str, Any]) -> bool:
         """Hand a message to the driver; returns whether Ray must stop the trial."""
@@ -364,6 +375,13 @@ def _translation() -> tuple[Any, Any, Any]:
 
         def __reduce__(self) -> tuple[Any, ...]:
             return _rebuild, (1, self.token)
+
+        def choose_trial_to_run(self, tune_controller: Any) -> None:
+            """Prefer no trial: a worker that is free then goes to one that has none coming.
+
+            The eldest would take it, and the worker that was starting for it be killed: a node whose workers take
+            longer to start than a trial takes elsewhere would never train.
+            """
 
         def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
             seam = _seams[self.token]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -21,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from tuner.errors import ResourceError, SweepFailed, UsageError
+from tuner.machine import fitting
 
 # Read by Ray when it is imported, started or run. Each is a default that a user may override in the environment.
 _ENVIRONMENT = {
@@ -37,6 +40,7 @@ _ENVIRONMENT = {
 
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
 _CONNECT_S = 5.0
+_LOOK_S = 1.0  # between two looks at the nodes
 _TEMP = Path("/tmp")
 
 
@@ -48,7 +52,8 @@ def joined(address: str | None) -> Iterator[tuple[int, int] | None]:
         address: Where it answers, "host:port" or "auto"; None joins none.
 
     Yields:
-        Its cores and GPUs, or those of the Ray that this process has already; None where there is neither.
+        Its cores and GPUs, or those of the Ray that this process has already; None where there is neither. Where its
+        autoscaler runs on this host, those that it may start are counted.
 
     Raises:
         UsageError: No cluster answers there.
@@ -296,9 +301,49 @@ def environment(**more: str) -> Iterator[None]:
 
 
 def _nodes() -> list[dict[str, float]]:
+    """Return what each node has: those that live; on an autoscaler's head, itself and all that may ever come."""
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    here = ray.get_runtime_context().gcs_address.rpartition(":")[0]
+    coming = to_come() if here == ray.util.get_node_ip_address() else []
+    if coming:
+        alive = [node for node in alive if node["NodeManagerAddress"] == here]
+    return [*(node["Resources"] for node in alive), *coming]
+
+
+def to_come(file: Path | None = None) -> list[dict[str, float]]:
+    """Return what each worker has that the autoscaler of this host may start; empty where it has none.
+
+    Nodes that are not there yet are asked for by trials that wait: to plan for those alone that live would be to
+    refuse a GPU to the first sweep on a cluster that begins with none.
+
+    Args:
+        file: What `ray up` gave the autoscaler; None: where it lies.
+    """
+    try:
+        config = json.loads((file or Path.home() / "ray_bootstrap_config.yaml").read_text())
+        kinds = config["available_node_types"].items()
+        workers = [kind for name, kind in kinds if name != config["head_node_type"]]
+        most = int(config["max_workers"])
+        nodes = [dict(kind["resources"]) for kind in workers for _ in range(min(most, int(kind["max_workers"])))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return sorted(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)[:most]
+
+
+class Nodes:
+    """What a cluster has room for, as its nodes come and go; asked once a second."""
+
+    def __init__(self) -> None:
+        self._looked = -math.inf
+        self._nodes: list[dict[str, float]] = []
+
+    def fitting(self, cpus: float, gpus: float) -> int:
+        """Return how many trials of so many cores and GPUs fit side by side."""
+        if time.monotonic() - self._looked >= _LOOK_S:
+            self._nodes, self._looked = _nodes(), time.monotonic()
+        return sum(fitting(cpus, gpus, node.get("CPU", 0), int(node.get("GPU", 0))) for node in self._nodes)
 
 
 class RayDied(Exception):
