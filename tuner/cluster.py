@@ -187,7 +187,9 @@ def _start(server: Server, package: Path, words: Sequence[str], name: str, run: 
         if "already exists" in str(error):
             raise _Taken(f"{name}: another job was submitted under this name at the same time. Try again.") from error
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise UsageError(f"{server.url}: the cluster must take the job, but got ({last[0][:300].rstrip('.')}).") from error
+        raise UsageError(
+            f"{server.url}: the cluster must take the job, but got ({last[0][:300].rstrip('.')})."
+        ) from error
     return server.find(str(started))
 
 

@@ -166,10 +166,7 @@ def reach(address: str | None, *, insecure: bool = False) -> Server:
         raise _no_server(url, "what answers there is none")
     token = tokens.find_token()
     if token is None:
-        raise UsageError(
-            f"--address: the cluster at {url} asks for a token, and there is none here: neither RAY_AUTH_TOKEN nor "
-            f"RAY_AUTH_TOKEN_PATH is set, and there is no ~/.ray/auth_token. {tokens.REMEDY}"
-        )
+        raise UsageError(f"--address: the cluster at {url} asks for a token, and there is none here: {tokens.NONE}")
     server = Server(url, {"Authorization": f"Bearer {token.value}"}, insecure)
     try:
         server._ask("GET", "/api/version")

@@ -27,6 +27,8 @@ REMEDY = (
     "chmod 600 ~/.ray/auth_token"
 )
 """What to do where there is no token, or a wrong one."""
+NONE = f"neither RAY_AUTH_TOKEN nor RAY_AUTH_TOKEN_PATH is set, and there is no ~/.ray/auth_token. {REMEDY}"
+"""What is said where there is none."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from tuner import tokens
@@ -14,35 +17,61 @@ _CONNECT_S = 5.0
 _CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # the first thing that Ray's own client asks a cluster's head
 
 
-def check(address: str, *, insecure: bool) -> bool:
+@dataclass(frozen=True)
+class Door:
+    """How a cluster is joined.
+
+    Args:
+        address: "host:port" of its head.
+        asks: Whether it asks for a token; then this process has the right one.
+        alone: Whether it listens on this machine's loopback interface only.
+    """
+
+    address: str
+    asks: bool
+    alone: bool
+
+
+def check(address: str, *, insecure: bool) -> Door:
     """Refuse a cluster that this process cannot, or should not, join.
 
     Args:
         address: "host:port" or "auto".
         insecure: Allow one beyond this machine that asks nobody for a token.
 
-    Returns:
-        Whether it asks for a token; then this process has the right one.
-
     Raises:
         UsageError: Nothing answers, or no Ray; there is no token here, or a wrong one; or everybody is let in.
     """
     place = _found() if address == "auto" else address
-    host = _check_port(place)
+    host, port = _check_port(place)
+    alone = _is_alone(host, port)
     if (refusal := _ask(place, None)) is None:
-        _check_open(address, host, insecure)
-        return False
+        _check_open(place, host, insecure)
+        return Door(place, False, alone)
     if refusal != "UNAUTHENTICATED":
         raise _refused(place, f"what answers there is no Ray cluster's head: {refusal}")
     token = tokens.find_token()
     if token is None:
-        raise UsageError(
-            f"--address: the cluster at {place} asks for a token, and there is none here: neither RAY_AUTH_TOKEN nor "
-            f"RAY_AUTH_TOKEN_PATH is set, and there is no ~/.ray/auth_token. {tokens.REMEDY}"
-        )
+        raise UsageError(f"--address: the cluster at {place} asks for a token, and there is none here: {tokens.NONE}")
     if _ask(place, token) is not None:
         raise UsageError(f"--address: the cluster at {place} rejected the token from {token.source}. {tokens.REMEDY}")
-    return True
+    return Door(place, True, alone)
+
+
+def _is_alone(host: str, port: int) -> bool:
+    """Return whether a cluster is at a loopback address only.
+
+    Ray would put the machine's own address in its place, and try that for minutes.
+    """
+    from ray._private import services
+
+    if not services.is_localhost(host):
+        return False
+    try:
+        socket.create_connection((services.get_node_ip_address(), port), timeout=_CONNECT_S).close()
+    except OSError:
+        return True
+    return False
 
 
 def _check_open(address: str, host: str, insecure: bool) -> None:
@@ -63,13 +92,30 @@ def _found() -> str:
     from ray._private import services
 
     try:
-        return str(services.canonicalize_bootstrap_address_or_die("auto"))
+        with loopback_kept():
+            return str(services.canonicalize_bootstrap_address_or_die("auto"))
     except (ConnectionError, ValueError) as error:
         raise _refused("auto", " ".join(str(error).split()).rstrip(".")) from error
 
 
-def _check_port(address: str) -> str:
-    """Return the host of an address where something listens."""
+@contextlib.contextmanager
+def loopback_kept() -> Iterator[None]:
+    """Keep Ray from putting this machine's own address in the place of 127.0.0.1, as it does on Linux only.
+
+    A Ray that is started so is this machine's alone: its servers listen on the loopback interface.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _check_port(address: str) -> tuple[str, int]:
+    """Return the host and port of an address where something listens."""
     if "://" in address:
         raise _refused(address, "it is no host:port. A Jobs server's http:// is for tuner submit")
     where = re.fullmatch(r"\[?(?P<host>[\w.:-]+?)\]?:(?P<port>\d+)", address)
@@ -79,7 +125,7 @@ def _check_port(address: str) -> str:
         socket.create_connection((where["host"], int(where["port"])), timeout=_CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise _refused(address, getattr(error, "strerror", None) or str(error)) from error
-    return where["host"]
+    return where["host"], int(where["port"])
 
 
 def _refused(address: str, problem: str) -> UsageError:

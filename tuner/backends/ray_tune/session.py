@@ -70,13 +70,16 @@ def _join(address: str, insecure: bool, stack: contextlib.ExitStack) -> None:
 
     if ray.is_initialized():
         raise UsageError("address: this process has a Ray already, which is used as it is. Leave the address out.")
-    if reach.check(address, insecure=insecure):
+    door = reach.check(address, insecure=insecure)
+    if door.asks:
         stack.enter_context(_tokens(tokens.token_mode()))
+    if door.alone:
+        stack.enter_context(reach.loopback_kept())
     stack.callback(ray.shutdown)
     stack.enter_context(_hushed())
     try:
         with _starting():  # a cluster has its own temp dir and its own CPUs
-            ray.init(address=address, **_QUIET)
+            ray.init(address=door.address, **_QUIET)
     except SweepFailed as error:
         if other := re.search(r"Ray: (\S+) Python: (\S+) This .*Ray: (\S+) Python: (\S+)", str(error)):
             raise UsageError(
@@ -182,12 +185,8 @@ def _scratch(where: Path = _TEMP) -> Iterator[Path]:
 
 def _start(cpus: int, gpus: int, scratch: Path) -> None:
     import ray
-    from ray._private import ray_constants
 
-    # Off Linux, Ray is one machine's alone and stays on its loopback interface. So does this one: Ray would put the
-    # machine's own address in the place of 127.0.0.1, and its servers then listen to everybody.
-    alone = _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False)
-    with alone, _starting():
+    with reach.loopback_kept(), _starting():  # nobody else has any business with it
         ray.init(
             address="local",
             num_cpus=cpus,
