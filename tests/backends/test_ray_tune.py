@@ -209,9 +209,3 @@ def test_a_function_that_cannot_be_sent_is_refused_before_a_trial_starts(tmp_pat
 def test_resources_that_no_node_has_are_named():
     with pytest.raises(tuner.TunerError, match=r"64 CPUs and 0 GPUs a trial, on nodes with 2 CPUs, 0 GPUs"):
         session.check_resources(64, 0, patience_s=0)
-
-
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
-def test_an_address_where_nothing_answers_is_refused(address):
-    with pytest.raises(tuner.TunerError, match="a Ray cluster must answer"):
-        session._check_address(address)

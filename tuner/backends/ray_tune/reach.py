@@ -117,7 +117,10 @@ def loopback_kept() -> Iterator[None]:
 def _check_port(address: str) -> tuple[str, int]:
     """Return the host and port of an address where something listens."""
     if "://" in address:
-        raise _refused(address, "it is no host:port. A Jobs server's http:// is for tuner submit")
+        raise UsageError(
+            f"--address: a cluster that is joined is named by host:port, or auto, but got ({address}). To run it there "
+            f"as a job, through its Jobs server: tuner submit SWEEP --storage PLACE --address {address}"
+        )
     where = re.fullmatch(r"\[?(?P<host>[\w.:-]+?)\]?:(?P<port>\d+)", address)
     if not where:
         raise _refused(address, "it is neither host:port nor auto")
