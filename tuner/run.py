@@ -93,6 +93,7 @@ def run(
     name: str | None = None,
     backend: Backend = "ray",
     address: str | None = None,
+    insecure: bool = False,
     watch: Watch | None = None,
     steps: Steps | None = None,
 ) -> Results:
@@ -103,7 +104,8 @@ def run(
         storage: Where run folders live: a path, or a URI (s3://, gs://, file://).
         name: The run folder's name; a taken one is refused. None: the sweep's name, with -2, -3, ... where taken.
         backend: "ray" (this machine's cores and GPUs, or a cluster) or "inline" (this process, one trial at a time).
-        address: A Ray cluster to join; None starts Ray on this machine.
+        address: A Ray cluster to join, "host:port" or "auto"; None starts Ray on this machine.
+        insecure: Join also a cluster beyond this machine that asks nobody for a token.
         watch: Hooks for a display.
         steps: What to drive, one after another, as tuner.study does; None: the search alone.
 
@@ -115,7 +117,7 @@ def run(
             StorageError where the disk is full.
     """
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
-    with _cluster(backend, address) as offer:
+    with _cluster(backend, address, insecure) as offer:
         plan = _checked_plan(sweep, offer)
         most = _most(sweep, plan, address)
         data = _load_data(sweep)
@@ -157,6 +159,7 @@ def resume(
     trainable: Train | None = None,
     backend: Backend = "ray",
     address: str | None = None,
+    insecure: bool = False,
     watch: Watch | None = None,
     again: bool = False,
 ) -> Results:
@@ -169,6 +172,7 @@ def resume(
         trainable: The function again, where the sweep was started from Python with one.
         backend: As in run().
         address: As in run().
+        insecure: As in run().
         watch: As in run().
         again: Open the test split of a finished study once more, and score the same final models on it.
 
@@ -192,7 +196,7 @@ def resume(
             # One that was killed after its last trial's end has still to be wound up.
             if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
                 return load(folder)
-            with _cluster(backend, address) as offer:
+            with _cluster(backend, address, insecure) as offer:
                 plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint)
                 if mirror.remote is None:
                     disk.require(folder, max(0, plan.disk.total - disk.written(folder)), _ELSEWHERE)
@@ -474,10 +478,10 @@ def _undone(folder: Path) -> Iterator[None]:
         raise ResourceError(disk.failed(folder, str(error))) from error
 
 
-def _cluster(backend: Backend, address: str | None) -> AbstractContextManager[tuple[int, int] | None]:
+def _cluster(backend: Backend, address: str | None, insecure: bool) -> AbstractContextManager[tuple[int, int] | None]:
     """Yield the cores and GPUs of the Ray that trials will run on, where there is one already; else None."""
     if backend == "ray":
-        return session.joined(address)
+        return session.joined(address, insecure)
     if address is not None:
         raise UsageError('--address: only backend "ray" joins a cluster. Leave one of the two out.')
     return contextlib.nullcontext()

@@ -40,6 +40,7 @@ def study(
     name: str | None = None,
     backend: Backend = "ray",
     address: str | None = None,
+    insecure: bool = False,
     watch: Watch | None = None,
 ) -> Results:
     """Run a whole study in a new run folder: the stages of sweep.study, in the order of the workflow.
@@ -50,12 +51,22 @@ def study(
         name: As in tuner.run.
         backend: As in tuner.run.
         address: As in tuner.run.
+        insecure: As in tuner.run.
         watch: As in tuner.run.
 
     Raises:
         TunerError: As tuner.run.
     """
-    return run(sweep, storage=storage, name=name, backend=backend, address=address, watch=watch, steps=steps)
+    return run(
+        sweep,
+        storage=storage,
+        name=name,
+        backend=backend,
+        address=address,
+        insecure=insecure,
+        watch=watch,
+        steps=steps,
+    )
 
 
 def steps(drive: Drive, history: History) -> Iterator[Step]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
 import signal
@@ -55,6 +57,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(FUNCTION)
     (tmp_path / "mine.toml").write_text(SWEEP)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     guard.adopt_orphans()
     monkeypatch.setattr(sys.modules[__name__], "BEFORE", set(guard.descendants(os.getpid())))
     return tmp_path
@@ -98,6 +101,23 @@ def processes():
     return {pid: line for pid, line in found.items() if line}
 
 
+def listening():
+    """Where the processes of a test listen: an address and a port each."""
+    sockets = {}
+    for line in (Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()).splitlines():
+        _, local, _, state, *_, inode = line.split()[:10]
+        if state == "0A":  # include/net/tcp_states.h: TCP_LISTEN
+            address, port = local.split(":")
+            words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
+            found = ipaddress.ip_address(b"".join(words))
+            sockets[f"socket:[{inode}]"] = (str(getattr(found, "ipv4_mapped", None) or found), int(port, 16))
+    ends = set()
+    for pid in processes():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            ends |= {str(end.readlink()) for end in Path(f"/proc/{pid}/fd").iterdir()}
+    return {sockets[end] for end in ends & set(sockets)}
+
+
 def left_behind():
     """What is still there of a test; what has been killed, the system ends when it gets to it."""
     left = []
@@ -130,6 +150,11 @@ def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(pro
     assert b"raylet/raylet" in lines
     assert not re.search(rb"log_monitor\.py|_private/monitor\.py|dashboard/dashboard\.py", lines)
     # The worker of trial 1 has killed itself by now, and another has gone on.
+    ports = listening()
+    # GCS, raylet, agents, metrics, workers and the driver itself: none for others than this machine.
+    assert len(ports) >= 6 and {host for host, _ in ports} == {"127.0.0.1"}, ports
+    # Its token is in the environment alone: Ray by itself writes one to the home folder, for all to read.
+    assert not (project / "home").exists()
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
     assert process.returncode == 143, (out, err)

@@ -51,7 +51,22 @@ Backend = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="Join this Ray cluster.", show_default=False),
+    typer.Option(metavar="HOST:PORT", help="Join this Ray cluster; auto: the one on this machine.", show_default=False),
+]
+Jobs = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        help="The cluster's Jobs server, http://host:port.",
+        show_default="$RAY_API_SERVER_ADDRESS",
+    ),
+]
+JobName = Annotated[
+    str, typer.Argument(metavar="JOB", help="A job's id, or its run's name: its newest job.", show_default=False)
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Allow a cluster beyond this machine that asks nobody for a token.")
 ]
 
 

@@ -13,7 +13,9 @@ from tuner.cli import (
     compare,
     doctor,
     export,
+    jobs,
     list_,
+    logs,
     ls,
     plan,
     predict,
@@ -22,20 +24,26 @@ from tuner.cli import (
     resume,
     run,
     show,
+    stop,
     study,
+    submit,
     try_,
     whatif,
 )
 from tuner.cli.arguments import spread_sets
 from tuner.errors import TunerError, nearest
 
-_RUN, _READ = "Run a sweep", "Read a run"
+_RUN, _READ, _CLUSTER = "Run a sweep", "Read a run", "Run on a cluster"
 _COMMANDS: tuple[tuple[str, Any, str, str], ...] = (
     ("run", run.run, _RUN, run.EXAMPLE),
     ("resume", resume.resume, _RUN, resume.EXAMPLE),
     ("study", study.study, _RUN, study.EXAMPLE),
     ("plan", plan.plan, _RUN, plan.EXAMPLE),
     ("try", try_.try_, _RUN, try_.EXAMPLE),
+    ("submit", submit.submit, _CLUSTER, submit.EXAMPLE),
+    ("jobs", jobs.jobs, _CLUSTER, jobs.EXAMPLE),
+    ("logs", logs.logs, _CLUSTER, logs.EXAMPLE),
+    ("stop", stop.stop, _CLUSTER, stop.EXAMPLE),
     ("ls", ls.ls, _READ, ls.EXAMPLE),
     ("show", show.show, _READ, show.EXAMPLE),
     ("best", best.best, _READ, best.EXAMPLE),

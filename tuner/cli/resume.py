@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuner.cli.arguments import Address, Backend, BackendName, Quiet, Run, Set, Strict, overrides
+from tuner.cli.arguments import Backend, BackendName, Insecure, Quiet, Run, Set, Strict, overrides
 from tuner.cli.run import watched
 
 if TYPE_CHECKING:
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 EXAMPLE = "tuner resume latest --trials 48"
 
 Trials = Annotated[int | None, typer.Option(min=1, help="Extend the sweep to this many configs.", show_default=False)]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Join this Ray cluster. With http://host:port, its Jobs server: go on there, as a new job.",
+        show_default=False,
+    ),
+]
 Again = Annotated[bool, typer.Option("--again", help="Score a finished study's test split once more.")]
 
 
@@ -24,11 +32,16 @@ def resume(
     again: Again = False,
     backend: Backend = BackendName.ray,
     address: Address = None,
+    insecure: Insecure = False,
     set_: Set = None,
     quiet: Quiet = False,
     strict: Strict = False,
 ) -> int:
     """Go on with an interrupted sweep, or extend a finished one."""
+    from tuner.jobs import is_url
+
+    if is_url(address):
+        return _as_job(run, address, insecure, _options(trials, again, set_, strict))
     from tuner.cli.guard import tell_folder
     from tuner.pulling import small
     from tuner.results import load
@@ -47,6 +60,7 @@ def resume(
             overrides=extra,
             backend=backend.value,
             address=address,
+            insecure=insecure,
             watch=watch,
             again=again,
         ),
@@ -54,6 +68,22 @@ def resume(
         quiet=quiet,
         strict=strict,
     )
+
+
+def _options(trials: int | None, again: bool, set_: list[str] | None, strict: bool) -> list[str]:
+    more = ["--trials", str(trials)] if trials else []
+    flags = ["--again"] * again + ["--strict"] * strict
+    return [*more, *flags, *(word for text in overrides(set_) for word in ("--set", text))]
+
+
+def _as_job(run: str, address: str | None, insecure: bool, options: list[str]) -> int:
+    from tuner.cli.submit import tell
+    from tuner.cluster import resubmit
+    from tuner.jobs import reach
+
+    server = reach(address, insecure=insecure)
+    tell(server, resubmit(server, run, options), "goes on as")
+    return 0
 
 
 def _nothing_to_add(results: Results, trials: int | None, extra: list[str]) -> bool:

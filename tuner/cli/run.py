@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import Address, Backend, BackendName, Name, Quiet, Set, Storage, Strict, SweepFile, overrides
+from tuner.cli.arguments import (
+    Address,
+    Backend,
+    BackendName,
+    Insecure,
+    Name,
+    Quiet,
+    Set,
+    Storage,
+    Strict,
+    SweepFile,
+    overrides,
+)
 
 if TYPE_CHECKING:
     from tuner.history import Event
@@ -25,6 +37,7 @@ def run(
     name: Name = None,
     backend: Backend = BackendName.ray,
     address: Address = None,
+    insecure: Insecure = False,
     set_: Set = None,
     quiet: Quiet = False,
     strict: Strict = False,
@@ -36,7 +49,7 @@ def run(
     loaded = load_sweep(sweep, overrides(set_))
     return watched(
         lambda watch: run_sweep(
-            loaded, storage=storage, name=name, backend=backend.value, address=address, watch=watch
+            loaded, storage=storage, name=name, backend=backend.value, address=address, insecure=insecure, watch=watch
         ),
         inline=backend is BackendName.inline,
         quiet=quiet,

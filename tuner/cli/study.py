@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tuner.cli.arguments import Address, Backend, BackendName, Name, Quiet, Set, Storage, Strict, SweepFile, overrides
+from tuner.cli.arguments import (
+    Address,
+    Backend,
+    BackendName,
+    Insecure,
+    Name,
+    Quiet,
+    Set,
+    Storage,
+    Strict,
+    SweepFile,
+    overrides,
+)
 from tuner.cli.run import watched
 
 EXAMPLE = "tuner study search_spaces/cnn_digits.toml --set search.trials=12"
@@ -14,6 +26,7 @@ def study(
     name: Name = None,
     backend: Backend = BackendName.ray,
     address: Address = None,
+    insecure: Insecure = False,
     set_: Set = None,
     quiet: Quiet = False,
     strict: Strict = False,
@@ -25,7 +38,7 @@ def study(
     loaded = load_sweep(sweep, overrides(set_))
     return watched(
         lambda watch: run_study(
-            loaded, storage=storage, name=name, backend=backend.value, address=address, watch=watch
+            loaded, storage=storage, name=name, backend=backend.value, address=address, insecure=insecure, watch=watch
         ),
         inline=backend is BackendName.inline,
         quiet=quiet,

@@ -212,7 +212,7 @@ class _Seam:
 
     def suggest(self, ray_trial: str) -> Job | None:
         self.settle()
-        # Not before Ray has its worker back: the next trial would ask for another, which is killed once this one is free.
+        # Not before Ray has its worker back: the next trial would ask for another, which is killed once this is free.
         if max(self.driver.running, len(self.ray_trials)) >= self.room():
             return None
         job = self.driver.next()

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -22,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tuner import tokens
+from tuner.backends.ray_tune import reach
 from tuner.errors import ResourceError, SweepFailed, UsageError
 from tuner.machine import fitting
 
@@ -39,29 +40,29 @@ _ENVIRONMENT = {
 }
 
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
-_CONNECT_S = 5.0
 _LOOK_S = 1.0  # between two looks at the nodes
 _TEMP = Path("/tmp")
 
 
 @contextlib.contextmanager
-def joined(address: str | None) -> Iterator[tuple[int, int] | None]:
+def joined(address: str | None, insecure: bool = False) -> Iterator[tuple[int, int] | None]:
     """Join a cluster for as long as this is open.
 
     Args:
         address: Where it answers, "host:port" or "auto"; None joins none.
+        insecure: Join also one beyond this machine that asks nobody for a token.
 
     Yields:
         Its cores and GPUs, or those of the Ray that this process has already; None where there is neither. Where its
         autoscaler runs on this host, those that it may start are counted.
 
     Raises:
-        UsageError: No cluster answers there.
+        UsageError: No cluster answers there, or it does not let this process join, or lets everybody.
     """
     with contextlib.ExitStack() as stack:
         if address is not None:
             stack.enter_context(environment())
-            _join(address, stack)
+            _join(address, insecure, stack)
         elif "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
             yield None
             return
@@ -69,41 +70,53 @@ def joined(address: str | None) -> Iterator[tuple[int, int] | None]:
         yield tuple(int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))  # type: ignore[misc]
 
 
-def _join(address: str, stack: contextlib.ExitStack) -> None:
+def _join(address: str, insecure: bool, stack: contextlib.ExitStack) -> None:
     import ray
 
     if ray.is_initialized():
         raise UsageError("address: this process has a Ray already, which is used as it is. Leave the address out.")
-    _check_address(address)
+    door = reach.check(address, insecure=insecure)
+    if door.asks:
+        stack.enter_context(_tokens(tokens.token_mode()))
+    if door.alone:
+        stack.enter_context(reach.loopback_kept())
     stack.callback(ray.shutdown)
     stack.enter_context(_hushed())
     try:
         with _starting():  # a cluster has its own temp dir and its own CPUs
-            ray.init(address=address, **_QUIET)
+            ray.init(address=door.address, **_QUIET)
     except SweepFailed as error:
+        if other := re.search(r"Ray: (\S+) Python: (\S+) This .*Ray: (\S+) Python: (\S+)", str(error)):
+            raise UsageError(
+                "--address: Ray and Python must be the same here and on the cluster, but got "
+                f"(Ray {other[3]} and Python {other[4]} here, Ray {other[1]} and Python {other[2]} at {address}). "
+                "Run this on the cluster instead: tuner submit"
+            ) from error
         raise UsageError(
             f"--address: a Ray cluster must let this process join, but got ({address}: {error.__cause__}). "
-            "If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
+            "A process that joins runs on the cluster's network, or on one of its nodes; from elsewhere: tuner submit"
         ) from error
 
 
-def _check_address(address: str) -> None:
-    """Refuse an address where nothing answers: Ray would try it for minutes."""
-    where = re.fullmatch(r"\[?(?P<host>[\w.:-]+?)\]?:(?P<port>\d+)", address)
-    problem = "it is neither host:port nor auto"
-    if address == "auto":
-        return
-    if where:
-        try:
-            socket.create_connection((where["host"], int(where["port"])), timeout=_CONNECT_S).close()
-        except (OSError, OverflowError) as error:
-            problem = getattr(error, "strerror", None) or str(error)
-        else:
-            return
-    raise UsageError(
-        f"--address: a Ray cluster must answer at host:port, but got ({address}: {problem}). "
-        "`ray status` on its head node shows whether it runs; without --address, Ray is started on this machine."
-    )
+@contextlib.contextmanager
+def _tokens(environment: contextlib.AbstractContextManager[None]) -> Iterator[None]:
+    """Let the Ray of this process read the environment's token anew, now and once this is over.
+
+    Ray reads RAY_AUTH_MODE when it is imported, and the token when it first needs it.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(_read_tokens)
+        stack.enter_context(environment)
+        _read_tokens()
+        yield
+
+
+def _read_tokens() -> None:
+    from ray import _raylet
+
+    native: Any = _raylet
+    native.Config.initialize("")
+    native.AuthenticationTokenLoader.instance().reset_cache()
 
 
 class Home:
@@ -147,6 +160,7 @@ class Home:
                 stack.enter_context(_hushed())
                 self._is_anothers = ray.is_initialized()
                 if not self._is_anothers:
+                    stack.enter_context(_tokens(tokens.private_token()))
                     stack.callback(ray.shutdown)
                     _start(cpus, gpus, scratch)
                 self._stack, self._scratch = stack.pop_all(), scratch
@@ -177,12 +191,13 @@ def _scratch(where: Path = _TEMP) -> Iterator[Path]:
 def _start(cpus: int, gpus: int, scratch: Path) -> None:
     import ray
 
-    with _starting(), sparse():
+    with reach.loopback_kept(), _starting(), sparse():  # nobody else has any business with it
         ray.init(
             address="local",
             num_cpus=cpus,
             num_gpus=gpus,
             include_dashboard=False,
+            _node_ip_address="127.0.0.1",
             _temp_dir=str(scratch / "ray"),
             **_QUIET,
         )
