@@ -18,10 +18,10 @@ from tuner import disk, remote_run
 from tuner.adoption import Manifest, adopt
 from tuner.backends import inline
 from tuner.backends.driver import Driver, interrupt
-from tuner.backends.ray_tune import session
+from tuner.backends.ray_tune import nodes, session
 from tuner.backends.stage import Stage
 from tuner.backup import Backup
-from tuner.errors import Interrupted, ResourceError, RunError, StorageError, SweepFailed, UsageError
+from tuner.errors import DataError, Interrupted, ResourceError, RunError, StorageError, SweepFailed, UsageError
 from tuner.history import RANKED, Event, History
 from tuner.journal import FILE_NAME, Journal
 from tuner.lease import Lease
@@ -117,9 +117,11 @@ def run(
             StorageError where the disk is full.
     """
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
-    with _cluster(backend, address, insecure) as offer:
+    with _cluster(backend, address, insecure) as offer, _node_named(address):
         plan = _checked_plan(sweep, offer)
         most = _most(sweep, plan, address)
+        if address is not None:
+            nodes.check_storage(str(storage) if is_uri(storage) else str(local_path(storage).absolute()))
         data = _load_data(sweep)
         # A folder that is made is one that can be resumed.
         with Signals(waiting=True) as signals, _new(storage, name, plan) as (mirror, lease):
@@ -196,12 +198,14 @@ def resume(
             # One that was killed after its last trial's end has still to be wound up.
             if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
                 return load(folder)
-            with _cluster(backend, address, insecure) as offer:
+            with _cluster(backend, address, insecure) as offer, _node_named(address):
                 plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint)
                 if mirror.remote is None:
                     disk.require(folder, max(0, plan.disk.total - disk.written(folder)), _ELSEWHERE)
                 changed = tuple(changes(folder, history.origin))
                 plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
+                if address is not None:
+                    nodes.check_storage(mirror.run)
                 data = _load_data(sweep)
                 steps = importlib.import_module("tuner.study").steps if history.study else search_only
                 with Signals(waiting=True) as signals:
@@ -494,6 +498,17 @@ def _checked_plan(
     plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin, checkpoint=checkpoint)
     plan.check()
     return plan
+
+
+@contextlib.contextmanager
+def _node_named(address: str | None) -> Iterator[None]:
+    """Name the node in what is wrong with the data: on a cluster, it is read where the driver is, and nowhere else."""
+    try:
+        yield
+    except DataError as error:
+        if address is None:
+            raise
+        raise DataError(f"on node {platform.node()}: {error}") from error
 
 
 def _most(sweep: Sweep, plan: Plan, address: str | None) -> int | None:

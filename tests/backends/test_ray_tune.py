@@ -210,13 +210,18 @@ def test_a_function_that_cannot_be_sent_is_refused_before_a_trial_starts(tmp_pat
 
 def test_resources_that_no_node_has_are_named():
     with pytest.raises(tuner.TunerError, match=r"64 CPUs and 0 GPUs a trial, on nodes with 2 CPUs, 0 GPUs"):
-        session.check_resources(64, 0, patience_s=0)
+        session.check_resources({"CPU": 64, "GPU": 0}, patience_s=0)
+    kind = {"CPU": 1, "GPU": 1, "accelerator_type:A100": 0.001, "fast_disk": 1}
+    with pytest.raises(
+        tuner.TunerError, match=r"A100, 1 fast_disk a trial, on nodes with 2 CPUs, 0 GPUs, no A100, 0 fast_disk"
+    ):
+        session.check_resources(kind, patience_s=0)
 
 
 def test_nodes_tell_how_many_trials_fit_on_them(ray_local):
     nodes = session.Nodes()
-    assert [nodes.fitting(cpus, 0) for cpus in (1, 0.5, 2, 3)] == [2, 4, 1, 0]
-    assert nodes.fitting(1, 0.5) == 0
+    assert [nodes.fitting({"CPU": cpus, "GPU": 0}) for cpus in (1, 0.5, 2, 3)] == [2, 4, 1, 0]
+    assert nodes.fitting({"CPU": 1, "GPU": 0.5}) == 0 == nodes.fitting({"CPU": 1, "GPU": 0, "fast_disk": 1})
 
 
 def test_workers_that_an_autoscaler_may_start_are_known_before_they_are_there(tmp_path):

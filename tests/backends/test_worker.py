@@ -362,6 +362,15 @@ def too_much_memory():
     torch.empty(2**55)
 
 
+def test_out_of_memory_names_the_batch_size(tmp_path, sent):
+    def full(config, trial):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    outcome = run_attempt(job(tmp_path, config={"batch_size": 4096}), full, None, sent.append)
+    assert outcome.cause == "config.out_of_memory"
+    assert outcome.error.endswith("2.00 GiB. This config has batch_size = 4096; lower its range.")
+
+
 def too_much_numpy_memory():
     np.ones(2**50)
 

@@ -344,10 +344,17 @@ def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, s
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise
         traceback.print_exc(file=log)
-        return classify(trial.unwritable or error)
+        return _with_batch(job, *classify(trial.unwritable or error))
     if swallowed := trial.unwritable or trial.refused:
         return classify(swallowed)
     return (None, None) if trial.epoch or trial.stopped else _never_reported(job, returned)
+
+
+def _with_batch(job: Job, cause: str, sentence: str) -> tuple[str, str]:
+    """Name the batch size where memory ran out: it is what can be lowered."""
+    if cause == "config.out_of_memory" and "batch_size" in job.config:
+        sentence = f"{sentence.rstrip('.')}. This config has batch_size = {job.config['batch_size']}; lower its range."
+    return cause, sentence
 
 
 def _never_reported(job: Job, returned: object) -> tuple[str, str]:

@@ -93,7 +93,7 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
                 note(event)
                 display.on_event(event)
 
-            results = start(Watch(on_plan=on_plan, on_event=on_event, on_stage=display.on_stage))
+            results = start(Watch(on_plan=on_plan, on_event=on_event, on_stage=display.on_stage, on_wait=_tell_wait))
     except Interrupted as stop:
         raise _with_command(stop, plans[-1][1]) if plans else stop from None
     except SweepFailed as stop:
@@ -103,6 +103,12 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
         complain(f"{stop.why} What was done is saved{_done(stop.folder)}; go on with:\n  {on}")
         return stop.exit_status
     return _end(results, plans[-1][0], time.monotonic() - began, quiet=quiet, strict=strict)
+
+
+def _tell_wait(sentence: str) -> None:
+    from tuner.cli.terminal import complain
+
+    complain(sentence, "Note")
 
 
 @contextlib.contextmanager

@@ -32,6 +32,9 @@ Gpus = Annotated[
 ]
 
 
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
+
+
 class Table(BaseModel):
     """A table: frozen, without unknown keys, and without guessing ("8" is no number)."""
 
@@ -123,6 +126,8 @@ class ResourcesSpec(Table):
     Args:
         cpus_per_trial: CPU cores a trial, fractions allowed.
         gpus_per_trial: GPUs a trial, a fraction or a whole number; None: one where there is one.
+        accelerator_type: On a cluster of several kinds: the GPU's, as Ray names it, such as "A100"; None: any.
+        custom: What else a trial asks of its node, as `ray start --resources` names it: name -> amount.
         max_concurrent: Trials side by side; None: what fits.
         time_budget_s: Seconds after which no new trial starts; None: no limit.
         lanes: Trials fused in one process, or "auto".
@@ -131,12 +136,26 @@ class ResourcesSpec(Table):
 
     cpus_per_trial: Annotated[float, Field(gt=0, le=4096, description="a number above 0")] = 1.0
     gpus_per_trial: Gpus | None = None
+    accelerator_type: (
+        Annotated[
+            str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description='a kind as Ray names it, such as "A100"')
+        ]
+        | None
+    ) = None
+    custom: dict[str, Amount] | None = None
     max_concurrent: Count | None = None
     time_budget_s: Seconds | None = None
     lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1, description='a whole number of at least 1, or "auto"'
     )
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
+
+    def request(self) -> dict[str, float]:
+        """Return what one trial asks of a node, under the names that Ray has for it."""
+        asked = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial or 0.0}
+        if self.accelerator_type is not None:
+            asked[f"accelerator_type:{self.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind
+        return {**asked, **(self.custom or {})}
 
 
 class CheckpointSpec(Table):

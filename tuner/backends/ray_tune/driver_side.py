@@ -100,7 +100,7 @@ def _run_on_one_ray(
     """
     scratch, is_anothers = home.open(options.cpus, options.gpus)
     resources = driver.sweep.resources
-    session.check_resources(resources.cpus_per_trial, resources.gpus_per_trial or 0)
+    session.check_resources(resources.request())
     seam = _Seam(driver, options.max_concurrent)
     ray_goes_on = is_anothers or options.home is not None
     try:
@@ -168,7 +168,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
 
     trainable = tune.with_resources(
         functools.partial(ray_trial, parcel=parcel),
-        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial or 0},
+        tune.PlacementGroupFactory([resources.request()]),
     )
     searcher, scheduler, callback = _translation()
     tuner = tune.Tuner(
@@ -190,7 +190,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
         ),
     )
     count = _seams[token].max_concurrent or _UNLIMITED
-    with session.corrected(resources.cpus_per_trial, resources.gpus_per_trial or 0, count):
+    with session.corrected(resources.request(), count):
         tuner.fit()
 
 
@@ -225,7 +225,7 @@ class _Seam:
         if self.max_concurrent is not None:
             return self.max_concurrent
         resources = self.driver.sweep.resources
-        return max(1, self.nodes.fitting(resources.cpus_per_trial, resources.gpus_per_trial or 0))
+        return max(1, self.nodes.fitting(resources.request()))
 
     def receive(self, ray_trial: str, payload: Mapping[str, Any]) -> bool:
         """Hand a message to the driver; returns whether Ray must stop the trial."""

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -266,7 +266,7 @@ def _replaced(owner: ModuleType | type, name: str, value: Any) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def corrected(cpus: float, gpus: float, count: int) -> Iterator[None]:
+def corrected(asked: Mapping[str, float], count: int) -> Iterator[None]:
     """Put right, while Ray Tune runs, what it does to the cores and to workers that die.
 
     A trial is one actor, for which Ray Core finds room by itself. Ray Tune reserves a placement group for each trial
@@ -277,8 +277,7 @@ def corrected(cpus: float, gpus: float, count: int) -> Iterator[None]:
     actor's death: it gives up the whole sweep.
 
     Args:
-        cpus: Cores a trial asks for.
-        gpus: GPUs a trial asks for.
+        asked: What a trial asks for.
         count: The most trials at a time.
     """
     from ray import exceptions
@@ -286,7 +285,7 @@ def corrected(cpus: float, gpus: float, count: int) -> Iterator[None]:
     from ray.air.execution.resources.fixed import FixedResourceManager
     from ray.tune.execution import tune_controller
 
-    budget = {"CPU": cpus * (count + 0.5), "GPU": gpus * (count + 0.5)}  # half a trial more: fractions add up inexactly
+    budget = {name: amount * (count + 0.5) for name, amount in asked.items()}  # half more: fractions add up inexactly
     names = (
         "OutOfMemoryError",
         "WorkerCrashedError",
@@ -354,11 +353,18 @@ class Nodes:
         self._looked = -math.inf
         self._nodes: list[dict[str, float]] = []
 
-    def fitting(self, cpus: float, gpus: float) -> int:
-        """Return how many trials of so many cores and GPUs fit side by side."""
+    def fitting(self, asked: Mapping[str, float]) -> int:
+        """Return how many trials that ask for this fit side by side."""
         if time.monotonic() - self._looked >= _LOOK_S:
             self._nodes, self._looked = _nodes(), time.monotonic()
-        return sum(fitting(cpus, gpus, node.get("CPU", 0), int(node.get("GPU", 0))) for node in self._nodes)
+        return sum(_fitting(asked, node) for node in self._nodes)
+
+
+def _fitting(asked: Mapping[str, float], node: Mapping[str, float]) -> int:
+    """Return how many trials fit on a node."""
+    others = [node.get(name, 0) / asked[name] for name in asked if name not in ("CPU", "GPU")]
+    room = fitting(asked["CPU"], asked["GPU"], node.get("CPU", 0), int(node.get("GPU", 0)))
+    return min([room, *(int(count + 1e-9) for count in others)])
 
 
 class RayDied(Exception):
@@ -381,23 +387,38 @@ def check_alive() -> None:
                 raise RayDied(f"its {kind} process {entry.process.pid} ended with status {status}")
 
 
-def check_resources(cpus: float, gpus: float, patience_s: float = 5.0) -> None:
+def check_resources(asked: Mapping[str, float], patience_s: float = 5.0) -> None:
     """Refuse a request that no node can ever meet, instead of waiting for it.
 
     Args:
-        cpus: Cores a trial asks for.
-        gpus: GPUs a trial asks for.
+        asked: What a trial asks for, by Ray's names.
         patience_s: How long nodes may take to appear, in seconds.
 
     Raises:
         ResourceError: No node has them.
     """
     deadline = time.monotonic() + patience_s
-    while not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in _nodes()):
+    while not any(_fitting(asked, node) for node in _nodes()):
         if time.monotonic() > deadline:
-            offers = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in _nodes())
+            offers = "; ".join(sorted({_offer(node, asked) for node in _nodes()}))
+            keys = {"CPU": "cpus_per_trial", "GPU": "gpus_per_trial"}
+            lower = [
+                keys.get(name) or ("accelerator_type" if ":" in name else "custom") for name in asked if asked[name]
+            ]
             raise ResourceError(
-                f"resources: one node must have what a trial asks for, but got ({cpus:g} CPUs and {gpus:g} GPUs a "
-                f"trial, on nodes with {offers}). Lower resources.cpus_per_trial or resources.gpus_per_trial."
+                f"resources: one node must have what a trial asks for, but got ({_offer(asked, asked)} a trial, on "
+                f"nodes with {offers}). Change {' or '.join(f'resources.{key}' for key in dict.fromkeys(lower))}."
             )
         time.sleep(0.2)
+
+
+def _offer(node: Mapping[str, float], asked: Mapping[str, float]) -> str:
+    """Return what a node has of what is asked for: "2 CPUs, 0 GPUs, no A100"."""
+    parts = [f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs"]
+    for name in asked:
+        kind = name.partition("accelerator_type:")[2]
+        if kind:
+            parts.append(kind if name in node else f"no {kind}")
+        elif name not in ("CPU", "GPU"):
+            parts.append(f"{node.get(name, 0):g} {name}")
+    return ", ".join(parts)
