@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow test-cluster check format lock chaos neighbours coverage races planted report study
+.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study
 
 setup: .venv/ready
 
@@ -34,6 +34,15 @@ SEED ?= 1
 chaos: setup
 	$(BIN)/python -m benchmarks.chaos --backend both --kills $(KILLS) --ray-kills $$(( $(KILLS) / 10 )) \
 		--study-kills $$(( $(KILLS) / 5 )) --races 100 --every-epoch --seed $(SEED) --out benchmarks/results/chaos.json
+
+# Kills nodes and cuts links of clusters in network namespaces, with the run folder on a shared folder or on S3; 20 minutes.
+FAULTS ?= 20
+chaos-cluster: setup
+	$(BIN)/python -m benchmarks.chaos_cluster --faults $(FAULTS) --seed $(SEED)
+
+# What the driver costs: 2,000 trials of 20 s, 64 at a time, on one node that declares 64 cores; 12 minutes.
+scale: setup
+	$(BIN)/python -m benchmarks.scale
 
 # Whether two trials on two cores slow each other down by more than the machine does; 5 minutes.
 neighbours: setup

@@ -1,6 +1,6 @@
 """A sweep of thousands of short trials on a cluster that says that it has 64 cores: what the driver costs.
 
-    python benchmarks/scale.py --trials 2000 --seconds 20 --concurrent 64
+    python -m benchmarks.scale --trials 2000 --seconds 20 --concurrent 64
 
 The trials sleep, so two real cores do for 64 declared ones. Ideal is trials * seconds / concurrent, without any start.
 What is measured: how much longer the sweep takes from its command to its end, and from its first trial's begin; how the
@@ -161,7 +161,7 @@ def measure(folder: Path, address: str, env: dict[str, str], asked: argparse.Nam
     trials_s = (half[-1][3] - half[0][3]) / (half[-1][0] - half[0][0])
     cpu_a_trial_s = busy / trials_s
     return {
-        "command": f"python benchmarks/scale.py {' '.join(sys.argv[1:])}".strip(),
+        "command": f"python -m benchmarks.scale {' '.join(sys.argv[1:])}".strip(),
         "n": 1,
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "trials": asked.trials,

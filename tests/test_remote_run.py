@@ -259,3 +259,13 @@ def test_what_arrives_damaged_is_refused(s3, sweep, tmp_path, monkeypatch):
     with pytest.raises(TunerError, match=r"sweep.toml arrives with other bytes"):
         pull(Remote(f"{s3}/run"), tmp_path / "copy")
     assert not (tmp_path / "copy" / "journal.sqlite").exists() and not (tmp_path / "copy" / "sweep.toml").exists()
+
+
+def test_workers_that_do_not_see_the_drivers_disk_get_the_code_from_the_uri(s3, sweep, tmp_path):
+    from tuner.backends.ray_tune import worker_side
+
+    run_command(["run", sweep(trials=1), "--backend", "inline", "--storage", s3, "--name", "run", "-q"])
+    folder = "/on/the/drivers/host"
+    parcel = worker_side.Parcel(f"{folder}/code/user.py:climbs", None, (f"{s3}/run", folder), None, {}, "/", ())
+    train = worker_side._load(parcel)
+    assert train.__name__ == "climbs" and not train.__code__.co_filename.startswith(folder)

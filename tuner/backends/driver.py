@@ -77,7 +77,7 @@ class Driver:
         stage: Stage | None = None,
         mirror: Mirror | None = None,
     ) -> None:
-        self._mirror = mirror or Mirror(run)
+        self.mirror = mirror or Mirror(run)
         self._suggested: list[Event] = []  # what no snapshot at the URI may hold yet
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
@@ -222,7 +222,7 @@ class Driver:
         self._forget_values(record, start_epoch)
         resources = self.sweep.resources
         return Job(
-            run=self._mirror.run,
+            run=self.mirror.run,
             trial=record.trial,
             number=record.number,
             attempt=attempt,
@@ -241,14 +241,14 @@ class Driver:
 
     def _not_carried(self) -> list[dict[str, Any]]:
         """Return the suggestions that would be lost with this disk, as a checkpoint's manifest can save them."""
-        if self._mirror.remote is None:
+        if self.mirror.remote is None:
             return []
-        self._suggested = [event for event in self._suggested if event.seq > self._mirror.last_row]
+        self._suggested = [event for event in self._suggested if event.seq > self.mirror.last_row]
         return [{"trial": event.trial, **event.body} for event in self._suggested]
 
     def _newest_valid(self, record: TrialRecord) -> CheckpointRecord | None:
         for kept in reversed(record.checkpoints):
-            self._mirror.fetch(kept.path)
+            self.mirror.fetch(kept.path)
             try:
                 checkpoints.verify(self.run, kept)
             except checkpoints.DamagedCheckpoint as error:
@@ -472,7 +472,7 @@ class Driver:
             self._gather(record)
         self._prune(record)
         if record.status in FINISHED:
-            self._mirror.tidy(record, [Path(kept.path).name for kept in record.checkpoints])
+            self.mirror.tidy(record, [Path(kept.path).name for kept in record.checkpoints])
 
     def _gather(self, record: TrialRecord) -> None:
         try:
@@ -490,7 +490,7 @@ class Driver:
             self._gather(record)
         if kept := [record for record in finished if record.checkpoints]:
             self._prune(kept[-1])
-        self._mirror.tidy_all((record, [Path(kept.path).name for kept in record.checkpoints]) for record in finished)
+        self.mirror.tidy_all((record, [Path(kept.path).name for kept in record.checkpoints]) for record in finished)
 
     def _repeats_left(self, records: list[TrialRecord]) -> bool:
         newest = sum(record.proposal == records[-1].proposal for record in records)
@@ -500,7 +500,7 @@ class Driver:
         epoch = record.best_epoch(self.sweep.metric, self.sweep.mode) if best else None
         kept = [*keep, *(row for row in record.checkpoints if row.epoch == epoch and row not in keep)]
         checkpoints.prune(self.run, record.trial, kept, record.attempts)
-        self._mirror.forget(row.path for row in record.checkpoints if row not in kept)
+        self.mirror.forget(row.path for row in record.checkpoints if row not in kept)
         record.checkpoints = sorted(kept, key=lambda row: row.epoch)
 
     def _commit(self, *events: Event) -> None:
@@ -509,7 +509,7 @@ class Driver:
             committed = self.journal.append(*events)
             for event in committed:
                 self.history.add(event)
-            if self._mirror.remote is not None:
+            if self.mirror.remote is not None:
                 self._suggested += [event for event in committed if event.kind == "suggestion"]
         for event in committed:
             self._on_event(event)

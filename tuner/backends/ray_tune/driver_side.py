@@ -21,6 +21,7 @@ from tuner.backends.ray_tune.oom import oom_kills
 from tuner.backends.ray_tune.worker_side import Parcel, ray_trial
 from tuner.backends.worker import Job, Outcome, Report
 from tuner.errors import SweepFailed, UsageError
+from tuner.mirror import Mirror
 from tuner.spec import ResourcesSpec
 from tuner.trainable import Data, Train
 
@@ -104,7 +105,7 @@ def _run_on_one_ray(
     seam = _Seam(driver, options.max_concurrent)
     ray_goes_on = is_anothers or options.home is not None
     try:
-        _drive(seam, _parcel(train, pickled, data, options.origin), scratch, ray_goes_on)
+        _drive(seam, _parcel(driver.mirror, train, pickled, data, options.origin), scratch, ray_goes_on)
     except session.RayDied as error:
         if is_anothers:
             raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
@@ -150,12 +151,19 @@ def _pickled(train: Train) -> bytes:
         ) from error
 
 
-def _parcel(train: Train | str, pickled: bytes | None, data: Mapping[int | None, Data], origin: str | None) -> Parcel:
+def _parcel(
+    mirror: Mirror,
+    train: Train | str,
+    pickled: bytes | None,
+    data: Mapping[int | None, Data],
+    origin: str | None,
+) -> Parcel:
     import ray
 
     return Parcel(
         train=train if isinstance(train, str) else None,
         origin=origin,
+        mirror=None if mirror.remote is None else (mirror.run, str(mirror.folder.resolve())),
         function=None if pickled is None else ray.put(pickled),
         data={fold: ray.put(one) for fold, one in data.items()},
         folder=str(Path.cwd()),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tuner.backends.worker import Job, Report, run_attempt
+from tuner.storage import Remote
 from tuner.trainable import Train, Trial
 
 
@@ -22,6 +27,7 @@ class Parcel:
     Args:
         train: The trainable's reference; None where it is a function.
         origin: Where a user's trainable file came from, or None.
+        mirror: Of a run on a URI: the URI, and the folder on the driver's host that `train` lies in; else None.
         function: Ray's reference to the pickled function; None where workers load it by its reference.
         data: Ray's references to the training and validation splits, by fold.
         folder: The driver's working directory.
@@ -30,6 +36,7 @@ class Parcel:
 
     train: str | None
     origin: str | None
+    mirror: tuple[str, str] | None
     function: Any
     data: Mapping[int | None, Any]
     folder: str
@@ -75,7 +82,8 @@ def _load(parcel: Parcel) -> Train:
             return _unpickled(parcel.function)
         from tuner.loading import load_trainable
 
-        return load_trainable(parcel.train, parcel.origin)[0]
+        reference = _fetched(parcel.train, *parcel.mirror) if parcel.mirror else parcel.train
+        return load_trainable(reference, parcel.origin)[0]
     except Exception as error:
         reason = error
 
@@ -83,6 +91,20 @@ def _load(parcel: Parcel) -> Train:
             raise reason
 
         return fail
+
+
+@functools.lru_cache(maxsize=1)
+def _fetched(reference: str, run: str, folder: str) -> str:
+    """Return a trainable's reference on this node, once a worker: a user's file is at the run's URI."""
+    file, _, function = reference.rpartition(":")
+    if not file.startswith(f"{folder}/"):
+        return reference
+    here = Path(tempfile.mkdtemp(prefix="tuner-code-"))
+    atexit.register(shutil.rmtree, here, ignore_errors=True)
+    remote = Remote(run)
+    for path in remote.entries("code"):
+        remote.download(path, here / path)
+    return f"{here}{file[len(folder) :]}:{function}"
 
 
 @functools.lru_cache(maxsize=1)  # once a worker: as in one process, what a function keeps stays for its next trial
