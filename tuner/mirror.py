@@ -24,7 +24,7 @@ from tuner.errors import RunError
 from tuner.history import TrialRecord
 from tuner.journal import FILE_NAME, MARK_NAME, mark_text
 from tuner.manifests import MANIFEST_NAME, STATE_NAME
-from tuner.storage import URI_NAME, Remote
+from tuner.storage import PATIENCE_S, URI_NAME, Remote, patiently
 
 SNAPSHOT_S, OLDEST_SNAPSHOT_S = 10.0, 30.0
 # What workers write there themselves, and what belongs to this host alone.
@@ -43,7 +43,7 @@ class Mirror:
         self.folder, self.remote = folder, remote
         self.last_row = 0  # of the newest snapshot at the URI
         self._backup: Backup | None = None
-        self._mutex = threading.Lock()
+        self._carrying, self._mutex = threading.Lock(), threading.Lock()  # the first may be held for minutes
         self._late: list[Callable[[], None]] = []  # what may be done once a snapshot holds all that was committed
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -71,33 +71,44 @@ class Mirror:
         self._thread = threading.Thread(target=self._keep_carrying, name="mirror", daemon=True)
         self._thread.start()
 
-    def carry(self) -> None:
+    def carry(self, patience_s: float = PATIENCE_S) -> None:
         """Carry all that the driver has written, the journal last; and do what waited for that.
+
+        Args:
+            patience_s: How long a storage may be out of reach, in seconds.
 
         Raises:
             RunError: The storage cannot be written; what is there is as it was.
         """
         if self.remote is None:
             return
-        with self._mutex:
-            late, self._late = self._late, []
+        with self._carrying:
+            with self._mutex:
+                late, self._late = self._late, []
             try:
-                for path in sorted(self.folder.rglob("*")):
-                    self._carry_file(path)
-                self._snapshot()
+                patiently(self._carry_all, patience_s)
             except OSError as error:
-                self._late = late + self._late
+                self._put_back(late)
                 raise RunError(
                     f"{self.remote}: the run's storage must be writable, but got ({error.strerror or error}). All is"
                     f" kept in {self.folder}; once the storage can be written: tuner resume {self.remote}"
                 ) from error
             except RunError:
-                self._late = late + self._late
+                self._put_back(late)
                 raise
         for action in late:
             self._tasks.put(action)
         if self._thread is None or self._closed.is_set():
             self._work_off()
+
+    def _put_back(self, late: list[Callable[[], None]]) -> None:
+        with self._mutex:
+            self._late = late + self._late
+
+    def _carry_all(self) -> None:
+        for path in sorted(self.folder.rglob("*")):
+            self._carry_file(path)
+        self._snapshot()
 
     def _carry_file(self, path: Path) -> None:
         assert self.remote is not None
@@ -134,7 +145,7 @@ class Mirror:
             began = time.monotonic()
             if standing != seen or self._late:
                 with contextlib.suppress(RunError):  # the next time; the last one, at the end, tells
-                    self.carry()
+                    self.carry(0)
                     seen = standing
             took = time.monotonic() - began
             due = time.monotonic() + min(max(SNAPSHOT_S, 20 * took), OLDEST_SNAPSHOT_S - took)
@@ -174,11 +185,14 @@ class Mirror:
         if self.remote is None:
             return
         shutil.rmtree(self.folder / path, ignore_errors=True)
+        remote = self.remote
+
+        def bring() -> None:
+            for name in sorted(remote.entries(path), key=lambda name: name.endswith(MANIFEST_NAME)):
+                remote.download(name, self.folder / name)
+
         try:
-            names = self.remote.entries(path)
-            # The manifest last, as it was written.
-            for name in sorted(names, key=lambda name: name.endswith(MANIFEST_NAME)):
-                self.remote.download(name, self.folder / name)
+            patiently(bring)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import secrets
+import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ R = TypeVar("R")
 URI_NAME = ".uri"
 # What an installation without it is told to install.
 EXTRAS = {"s3": ("s3fs", "cnn-tuner[s3]"), "gs": ("gcsfs", "cnn-tuner[gs]")}
+# A store that does not answer for so long is no hiccup.
+PATIENCE_S = 120.0
+_PAUSES_S = (0.2, 1.0, 3.0, 5.0)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # A store that does not answer is told within seconds; s3fs itself tries five times.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -226,6 +230,29 @@ def shown(folder: Path) -> str:
             if uri := (run / URI_NAME).read_text().strip():
                 return "/".join((uri, *folder.relative_to(run).parts))
     return str(folder)
+
+
+def patiently(action: Callable[[], None], patience_s: float = PATIENCE_S) -> None:
+    """Try again what a network may keep from being done; what is not there, or not allowed, stays so.
+
+    Args:
+        action: What to do.
+        patience_s: For how long, in seconds; what an error of the last try says is raised then.
+    """
+    deadline, tries = time.monotonic() + patience_s, 0
+    while True:
+        try:
+            action()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
+            pause = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
+            if time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            tries += 1
+        else:
+            return
 
 
 @contextlib.contextmanager

@@ -8,16 +8,12 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from tuner import checkpoints
-from tuner.errors import TunerError
-from tuner.storage import Remote, is_uri
+from tuner.storage import Remote, is_uri, patiently
 
-# A store that does not answer for so long is no hiccup: the attempt ends, and another begins where it left off.
-PATIENCE_S = 120.0
-_PAUSES_S = (0.2, 1.0, 3.0, 5.0)
 _LOG_EVERY_S = 10.0
 
 
@@ -61,7 +57,7 @@ class Outbox:
         for name in (checkpoints.MANIFEST_NAME, checkpoints.STATE_NAME):
             target = self.folder / path / name
             with contextlib.suppress(FileNotFoundError):  # as verify_files will say
-                _patiently(lambda name=name, target=target: remote.download(f"{path}/{name}", target))  # type: ignore[misc]
+                patiently(lambda name=name, target=target: remote.download(f"{path}/{name}", target))  # type: ignore[misc]
         return checkpoints.verify_files(self.folder / path)
 
     def carry(self, paths: Iterable[str]) -> None:
@@ -77,7 +73,7 @@ class Outbox:
             return
         remote = self._remote
         for path in paths:
-            _patiently(lambda path=path: remote.upload(self.folder / path, path))  # type: ignore[misc]
+            patiently(lambda path=path: remote.upload(self.folder / path, path))  # type: ignore[misc]
             (self.folder / path).unlink()
         if time.monotonic() > self._log_due and self.log.is_file():
             self._log_due = time.monotonic() + _LOG_EVERY_S
@@ -92,21 +88,3 @@ class Outbox:
             if self.log.is_file():
                 self._remote.upload(self.log, self._log_name)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _patiently(action: Callable[[], None]) -> None:
-    """Try again for two minutes what a network may keep from being done; what is not there stays away."""
-    deadline, tries = time.monotonic() + PATIENCE_S, 0
-    while True:
-        try:
-            action()
-        except (FileNotFoundError, PermissionError, TunerError):
-            raise
-        except OSError:
-            pause = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
-            if time.monotonic() + pause > deadline:
-                raise
-            time.sleep(pause)
-            tries += 1
-        else:
-            return

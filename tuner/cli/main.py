@@ -28,6 +28,7 @@ from tuner.cli import (
     study,
     submit,
     try_,
+    watch,
     whatif,
 )
 from tuner.cli.arguments import spread_sets
@@ -46,6 +47,7 @@ _COMMANDS: tuple[tuple[str, Any, str, str], ...] = (
     ("stop", stop.stop, _CLUSTER, stop.EXAMPLE),
     ("ls", ls.ls, _READ, ls.EXAMPLE),
     ("show", show.show, _READ, show.EXAMPLE),
+    ("watch", watch.watch, _READ, watch.EXAMPLE),
     ("best", best.best, _READ, best.EXAMPLE),
     ("export", export.export, _READ, export.EXAMPLE),
     ("predict", predict.predict, _READ, predict.EXAMPLE),

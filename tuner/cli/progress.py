@@ -43,6 +43,9 @@ class Display(Protocol):
     def on_stage(self, stage: Stage, trials: int) -> None:
         """Take a study's next stage, and the most trials that it will have."""
 
+    def join(self, goal: Goal, before: list[Event], session: list[Event]) -> None:
+        """Show a sweep that is at work already: what was committed before its driver's turn, and what in it."""
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 
@@ -70,6 +73,9 @@ class Silence:
         pass
 
     def on_stage(self, stage: Stage, trials: int) -> None:
+        pass
+
+    def join(self, goal: Goal, before: list[Event], session: list[Event]) -> None:
         pass
 
     def close(self) -> None:
@@ -101,6 +107,11 @@ class Lines:
     def on_stage(self, stage: Stage, trials: int) -> None:
         if self._standing is not None:
             self._standing.begin(stage, trials)
+
+    def join(self, goal: Goal, before: list[Event], session: list[Event]) -> None:
+        self._standing = joined(goal, before, [])
+        for event in session:
+            self.on_event(event)
 
     def close(self) -> None:
         pass
@@ -139,6 +150,10 @@ class Live:
     def on_stage(self, stage: Stage, trials: int) -> None:
         if self._standing is not None:
             self._standing.begin(stage, trials)
+
+    def join(self, goal: Goal, before: list[Event], session: list[Event]) -> None:
+        self._standing = joined(goal, before, session)
+        self._live.start()
 
     def close(self) -> None:
         try:
@@ -189,6 +204,21 @@ def standing(plan: Plan, folder: Path) -> Standing:
         budget_s=sweep.resources.time_budget_s,
     )
     return Standing(goal, fold(journal.read(folder / journal.FILE_NAME)), time.time())
+
+
+def joined(goal: Goal, before: list[Event], session: list[Event]) -> Standing:
+    """Return how a sweep stands that is at work already.
+
+    Args:
+        goal: What it is after.
+        before: What was committed before its driver's turn.
+        session: What its driver has committed.
+    """
+    began_at = session[0].at if session else time.time()
+    standing = Standing(goal, fold(before), began_at)
+    for event in session:
+        standing.add(event)
+    return standing
 
 
 def start_line(plan: Plan, folder: Path, inline: bool = False) -> str:

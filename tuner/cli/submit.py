@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ Storage = Annotated[
     str,
     typer.Option(metavar="PLACE", help="Where run folders live, as every node sees it: a URI or an absolute path."),
 ]
+_LOOK_S, _PATIENCE_S = 1.0, 30.0
+
 Study = Annotated[bool, typer.Option("--study", help="Run the whole workflow, as tuner study does.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow it, and exit with its status.")]
 
@@ -51,9 +54,37 @@ def submit(
         tell(server, job, "was submitted as" if new else f"was submitted already ({job.status}), as")
     if not wait:
         return 0
-    from tuner.cli.logs import follow
+    return _follow(server, job, quiet=json).outcome
 
-    return follow(server, job, quiet=json).outcome
+
+def _follow(server: Server, job: Job, *, quiet: bool) -> Job:
+    """Follow a job to its end: by the live table where there is a terminal, and its run can be read from here."""
+    from tuner.cli import watch
+    from tuner.cli.logs import follow
+    from tuner.cli.terminal import console
+    from tuner.errors import RunError
+    from tuner.pulling import small
+    from tuner.results import load
+
+    def readable() -> bool:
+        try:
+            return bool(load(job.run, small))
+        except RunError:
+            return False
+
+    if quiet or not console().is_terminal:
+        return follow(server, job, quiet=quiet)
+    while not (now := server.again(job)).over and not readable():
+        time.sleep(_LOOK_S)
+        if now.status == "running" and time.time() - now.started_at > _PATIENCE_S:
+            return follow(server, job)  # its run folder is not to be seen from here
+    if now.over:
+        return follow(server, job)
+    watch.follow(job.run, lambda: server.again(job).over)
+    now = server.again(job)
+    if now.outcome:
+        return follow(server, now)  # it says why
+    return now
 
 
 def tell(server: Server, job: Job, how: str) -> None:
