@@ -16,6 +16,7 @@ import pytest
 import tuner
 from tuner.cli.main import run_command
 from tuner.errors import RunError, TunerError
+from tuner.run import Watch
 from tuner.storage import Remote
 
 USER = """
@@ -175,6 +176,24 @@ def last_adopted(results):
     from tuner.journal import FILE_NAME, read
 
     return next(e.seq for e in read(results.folder / FILE_NAME) if e.kind == "note" and "adopted" in e.body)
+
+
+def test_snapshots_follow_the_journal_while_it_grows(s3, sweep, tmp_path, monkeypatch):
+    from tuner.salvage import row
+
+    monkeypatch.setattr("tuner.mirror.SNAPSHOT_S", 0.3)
+    there, seen = Remote(f"{s3}/run"), []
+
+    def look(event):
+        if event.kind == "epoch":
+            there.download("journal.sqlite", tmp_path / "snapshot.sqlite")
+            seen.append((event.at, row(tmp_path / "snapshot.sqlite")))
+
+    loaded = tuner.load_sweep(sweep(trials=4, pause=0.2))
+    tuner.run(loaded, storage=s3, name="run", backend="inline", watch=Watch(on_event=look))
+    assert len({last for _, (_, last, _) in seen}) >= 3
+    # A snapshot every 0.3 s: rows wait for a few of them at most, however busy the machine is.
+    assert max(at - last for at, (_, last, _) in seen[4:]) < 5
 
 
 def test_what_another_host_did_since_is_not_lost(s3, sweep, monkeypatch, tmp_path):

@@ -19,6 +19,7 @@ def test_objects_are_listed_read_replaced_and_deleted(s3):
     folder.write("a/b", b"new")
     folder.write("c", b"")
     assert {path: entry.size for path, entry in folder.entries().items()} == {"a/b": 3, "c": 0}
+    assert folder.entry("a/b") == folder.entries()["a/b"] and folder.entry("a") is None is folder.entry("x")
     assert [*folder.entries("a")] == ["a/b"] and folder.has("a/b") and not folder.has("a")
     assert folder.read("a/b") == b"new" and Remote(f"{s3}/runs").folders() == ["one"]
     folder.delete(["a/b", "never"])

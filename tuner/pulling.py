@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ _THREADS = 8
 _NOT_COPIED = ("driver.lock", MARK_NAME, FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "journal.backup.sqlite")
 
 Wanted = Callable[[str], bool]
+_SMALL, _SMALL_FOLDERS = ("sweep.toml", "provenance.json"), ("lease", "code")
 
 
 def everything(path: str) -> bool:
@@ -43,7 +44,7 @@ def everything(path: str) -> bool:
 
 def small(path: str) -> bool:
     """Want what tells how a sweep stands: the frozen sweep, its code and its lease, beside the journal."""
-    return path in ("sweep.toml", "provenance.json") or path.startswith(("lease/", "code/"))
+    return path in _SMALL or path.partition("/")[0] in _SMALL_FOLDERS
 
 
 def frames(path: str) -> bool:
@@ -84,8 +85,8 @@ class Pulled:
 class Source(Protocol):
     """Where a run lies."""
 
-    def entries(self) -> dict[str, Entry]:
-        """Return every file, by its path."""
+    def entries(self, wanted: Wanted) -> dict[str, Entry]:
+        """Return every file by its path; those that are not wanted may be missing."""
 
     def download(self, path: str, target: Path) -> None:
         """Write a copy of a file, whole or not at all."""
@@ -100,7 +101,7 @@ class FolderSource:
 
     folder: Path
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self, wanted: Wanted) -> dict[str, Entry]:
         """See Source; links are no files of a run."""
         found: dict[str, Entry] = {}
         for place, names, files in os.walk(self.folder):
@@ -135,9 +136,12 @@ class RemoteSource:
 
     remote: Remote
 
-    def entries(self) -> dict[str, Entry]:
-        """See Source."""
-        return self.remote.entries()
+    def entries(self, wanted: Wanted) -> dict[str, Entry]:
+        """See Source; a run of thousands of trials is not listed where a few files will do."""
+        if wanted is not small:
+            return self.remote.entries()
+        found = {name: entry for name in _SMALL if (entry := self.remote.entry(name))}
+        return found | {path: entry for folder in _SMALL_FOLDERS for path, entry in self.remote.entries(folder).items()}
 
     def download(self, path: str, target: Path) -> None:
         """See Source."""
@@ -230,7 +234,7 @@ def _pull(source: Source, name: str, folder: Path, wanted: Wanted, lease: bool, 
     scratch = folder / f".{FILE_NAME}.pulled"
     try:
         last = _fetch_journal(source, name, scratch, folder / FILE_NAME, checked)
-        listed = source.entries()
+        listed = source.entries(wanted)
         left_out = (*_NOT_COPIED, *(() if lease else ("lease",)))
         files = {
             path: entry
@@ -244,12 +248,13 @@ def _pull(source: Source, name: str, folder: Path, wanted: Wanted, lease: bool, 
         now = {path: entry.tag for path, entry in files.items() if path in got or path not in stale}
         if checked:
             _verify_checkpoints(folder, got)
-        _remove(folder, [path for path in known if path not in listed])
+        gone = {path for path in known if wanted(path) and path not in listed}
+        _remove(folder, gone)
         (folder / MARK_NAME).unlink(missing_ok=True)
         size = scratch.stat().st_size + sum(files[path].size for path in got)
         scratch.replace(folder / FILE_NAME)
         (folder / MARK_NAME).write_text(mark_text(last))
-        _write_index(folder, name, {**{path: tag for path, tag in known.items() if path in listed}, **now})
+        _write_index(folder, name, {path: tag for path, tag in (known | now).items() if path not in gone})
     finally:
         scratch.unlink(missing_ok=True)
     return Pulled(folder, len(got) + 1, size, len(now) - len(got), last)
@@ -307,7 +312,7 @@ def _fetch(source: Source, path: str, target: Path, entry: Entry) -> bool:
             whole = hashlib.md5(data, usedforsecurity=False).hexdigest() == entry.tag
         if whole or not left:
             break
-        entry = source.entries().get(path, entry)  # it was written again meanwhile
+        entry = source.entries(everything).get(path, entry)  # it was written again meanwhile
     if not whole:
         target.unlink()
         raise OSError(None, f"{path} arrives with other bytes than the store says that it has")
@@ -323,7 +328,7 @@ def _verify_checkpoints(folder: Path, got: set[str]) -> None:
             shutil.rmtree(folder / path, ignore_errors=True)
 
 
-def _remove(folder: Path, paths: list[str]) -> None:
+def _remove(folder: Path, paths: Iterable[str]) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             (folder / path).unlink()

@@ -150,6 +150,15 @@ class Remote:
         return bool(self._fs.isfile(f"{self._root}/{path}"))
 
     @_told
+    def entry(self, path: str) -> Entry | None:
+        """Return what the store says of an object, or None where there is none."""
+        try:
+            info = self._fs.info(f"{self._root}/{path}")
+        except FileNotFoundError:
+            return None
+        return _entry(info) if info["type"] == "file" else None
+
+    @_told
     def read(self, path: str) -> bytes:
         """Return an object's content.
 
