@@ -280,6 +280,30 @@ def test_what_arrives_damaged_is_refused(s3, sweep, tmp_path, monkeypatch):
     assert not (tmp_path / "copy" / "journal.sqlite").exists() and not (tmp_path / "copy" / "sweep.toml").exists()
 
 
+def test_a_hiccup_of_the_storage_changes_nothing_of_a_trial(s3, tmp_path, monkeypatch):
+    import random
+
+    def draws(config, trial):
+        for epoch in range(1, 4):
+            trial.report(epoch=epoch, score=random.random(), state={"epoch": epoch})
+
+    space = {"x": tuner.Uniform(0, 1)}
+    search = {"strategy": "random", "trials": 2}
+    sweep = tuner.Sweep(trainable=draws, space=space, metric="score", mode="max", max_epochs=3, search=search)
+    near = tuner.run(sweep, storage=tmp_path / "near", backend="inline")
+    honest, failed = Remote.upload, []
+
+    def hiccup(self, source, path):
+        if path.endswith("state.pt") and len(failed) < 3:
+            failed.append(random.random())  # as clients do that wait for a time of chance
+            raise OSError("out of reach")
+        honest(self, source, path)
+
+    monkeypatch.setattr(Remote, "upload", hiccup)
+    far = tuner.run(sweep, storage=s3, backend="inline")
+    assert len(failed) == 3 and [*far.epochs["score"]] == [*near.epochs["score"]]
+
+
 def test_workers_that_do_not_see_the_drivers_disk_get_the_code_from_the_uri(s3, sweep, tmp_path):
     from tuner.backends.ray_tune import worker_side
 

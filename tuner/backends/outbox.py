@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import platform
+import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tuner import checkpoints
@@ -72,13 +73,14 @@ class Outbox:
         if self._remote is None:
             return
         remote = self._remote
-        for path in paths:
-            patiently(lambda path=path: remote.upload(self.folder / path, path))  # type: ignore[misc]
-            (self.folder / path).unlink()
-        if time.monotonic() > self._log_due and self.log.is_file():
-            self._log_due = time.monotonic() + _LOG_EVERY_S
-            with contextlib.suppress(OSError):  # the next time, or at the end
-                remote.upload(self.log, self._log_name)
+        with _random_kept():
+            for path in paths:
+                patiently(lambda path=path: remote.upload(self.folder / path, path))  # type: ignore[misc]
+                (self.folder / path).unlink()
+            if time.monotonic() > self._log_due and self.log.is_file():
+                self._log_due = time.monotonic() + _LOG_EVERY_S
+                with contextlib.suppress(OSError):  # the next time, or at the end
+                    remote.upload(self.log, self._log_name)
 
     def close(self) -> None:
         """Carry the log, as far as that can be, and delete what is here."""
@@ -88,3 +90,16 @@ class Outbox:
             if self.log.is_file():
                 self._remote.upload(self.log, self._log_name)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _random_kept() -> Iterator[None]:
+    """Keep Python's random state: clients of stores draw from it how long they wait before they try again.
+
+    A trial whose network had hiccups would else go another way than the same trial without.
+    """
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
