@@ -24,9 +24,10 @@ test: setup
 slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# A head and workers as hosts of their own, in network namespaces: needs root and iproute2, else all are skipped; 4 minutes.
+# A cluster on loopback, and heads and workers as hosts of their own in network namespaces; the latter need root and
+# iproute2, and are skipped elsewhere.
 test-cluster: setup
-	$(BIN)/python -m pytest -m cluster -rs tests/cluster
+	$(BIN)/python -m pytest -m cluster -rs --durations=20 tests/test_cluster_ray.py tests/cluster
 
 # Kills sweeps at random and at every durable write, resumes them, and compares them with untouched ones.
 KILLS ?= 60

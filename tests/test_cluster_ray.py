@@ -13,7 +13,7 @@ from tuner.cli import guard
 from tuner.cli.main import run_command
 from tuner.results import load
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 
 FUNCTION = """
 import time

@@ -22,6 +22,7 @@ from tuner.journal import FILE_NAME
 from tuner.run_folder import OURS, freeze_code
 from tuner.spec import Sweep
 from tuner.spec.data import default_root
+from tuner.storage import Remote, is_uri, local_path
 
 STOP_S = 30
 """Seconds that a job has to save and leave before it is killed; Ray gives it 3."""
@@ -114,7 +115,7 @@ def _submitted(server: Server, name: str, run: str, digest: str) -> Job | None:
     jobs = [job for job in server.jobs() if job.name == name and job.began]
     first = next((job for job in reversed(jobs) if job.sweep), None)
     if first is None:
-        if jobs or ("://" not in run and (Path(run) / FILE_NAME).is_file()):
+        if jobs or _is_there(run):
             raise _taken(server, name, run, f"there is a run in {jobs[0].run if jobs else run}")
         return None
     if first.run != run:
@@ -122,6 +123,16 @@ def _submitted(server: Server, name: str, run: str, digest: str) -> Job | None:
     if first.sweep != digest:
         raise _taken(server, name, run, f"job {first.id} was submitted with another sweep, or other code")
     return jobs[0]
+
+
+def _is_there(run: str) -> bool:
+    """Return whether a run folder is there, as far as it can be seen from here; else its job finds out."""
+    if not is_uri(run):
+        return (local_path(run) / FILE_NAME).is_file()
+    try:
+        return Remote(run).has("sweep.toml")
+    except (OSError, UsageError):
+        return False
 
 
 def _taken(server: Server, name: str, run: str, why: str) -> RunError:
