@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tuner.errors import UsageError
+from tuner.errors import RunError, UsageError
 from tuner.lease import Lease, standing
 from tuner.lease_remote import LeaseObjects
 from tuner.storage import Remote, is_uri, local_path
@@ -96,3 +96,10 @@ def test_a_dead_drivers_lease_is_waited_for_and_a_living_ones_is_not(s3, monkeyp
             Lease(store, "run", boot="third", wait=told.append)
         lease.check()
     assert len(told) == 2
+
+
+def test_a_driver_that_ends_meanwhile_was_no_dead_one(s3, monkeypatch):
+    store = LeaseObjects(Remote(f"{s3}/run"))
+    alive = Lease(store, "run", boot="alive")
+    with pytest.raises(RunError, match=r"was at it until this moment\. See how it ended: tuner show run"):
+        Lease(store, "run", boot="next", wait=lambda sentence: alive.close())

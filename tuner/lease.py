@@ -196,6 +196,11 @@ class Lease:
                 )
             time.sleep(min(_LOOK_S, found.left_s + 0.01))
             found = standing(self._store, self._boot)
+            if found and found.owner and found.owner.expires_at is None:
+                raise RunError(
+                    f"{self._where}: only one driver may run a sweep, but {found.owner} was at it until this moment. "
+                    f"See how it ended: tuner show {self._where}"
+                )
         return found
 
     def _who(self, found: Standing | None) -> str:

@@ -10,9 +10,9 @@ from tuner.cli import main
 from tuner.cli.arguments import spread_sets
 from tuner.cli.main import run_command
 
-COMMANDS = ["run", "resume", "plan", "try", "ls", "show", "best", "export", "doctor"]
+COMMANDS = [name for name, *_ in main._COMMANDS]
 LISTS = ["list trainables", "list data", "list spaces"]
-PRINTS_DATA = ["plan", "ls", "show", "best", "doctor", *LISTS]
+PRINTS_DATA = ["plan", "ls", "show", "best", "doctor", "predict", "whatif", "submit", "jobs", "pull", "compare", *LISTS]
 
 
 @pytest.mark.parametrize("command", COMMANDS + LISTS)

@@ -52,7 +52,7 @@ def resume(
     tell_folder(results.folder)
     changed = again or (results.history.study and (trials or extra))  # what it may not be is said in resume
     if results.status in ("completed", "failed") and not changed and _nothing_to_add(results, trials, extra):
-        return _already_finished(results, quiet=quiet, strict=strict)
+        return already_finished(results, quiet=quiet, strict=strict)
     return watched(
         lambda watch: resume_sweep(
             results.folder,
@@ -95,7 +95,8 @@ def _nothing_to_add(results: Results, trials: int | None, extra: list[str]) -> b
     return nothing_left(load_sweep(results.folder / "sweep.toml", more), results.history)
 
 
-def _already_finished(results: Results, *, quiet: bool, strict: bool) -> int:
+def already_finished(results: Results, *, quiet: bool, strict: bool) -> int:
+    """Say that a sweep is over and has nothing to add; returns its exit status."""
     from tuner.cli.copying import command
     from tuner.cli.summary import next_commands, verdict
     from tuner.cli.terminal import complain, console, show

@@ -102,6 +102,10 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
         on = command("resume", stop.folder)
         complain(f"{stop.why} What was done is saved{_done(stop.folder)}; go on with:\n  {on}")
         return stop.exit_status
+    if not plans:  # it was over when its lease ended that was waited for
+        from tuner.cli.resume import already_finished
+
+        return already_finished(results, quiet=quiet, strict=strict)
     return _end(results, plans[-1][0], time.monotonic() - began, quiet=quiet, strict=strict)
 
 

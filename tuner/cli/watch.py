@@ -21,7 +21,7 @@ _SHARE = 10  # a look that takes long is taken the less often
 
 
 def watch(run: Run) -> int:
-    """Follow a sweep until it ends: a live table on a terminal, a line a trial elsewhere."""
+    """Follow a sweep to its end, as its own terminal shows it."""
     from tuner.cli.summary import verdict
     from tuner.cli.terminal import complain
     from tuner.pulling import small
