@@ -209,7 +209,7 @@ def test_a_function_that_cannot_be_sent_is_refused_before_a_trial_starts(tmp_pat
 
 
 def test_resources_that_no_node_has_are_named():
-    with pytest.raises(tuner.TunerError, match=r"64 CPUs and 0 GPUs a trial, on nodes with 2 CPUs, 0 GPUs"):
+    with pytest.raises(tuner.TunerError, match=r"64 CPUs, 0 GPUs a trial, on nodes with 2 CPUs, 0 GPUs"):
         session.check_resources({"CPU": 64, "GPU": 0}, patience_s=0)
     kind = {"CPU": 1, "GPU": 1, "accelerator_type:A100": 0.001, "fast_disk": 1}
     with pytest.raises(
