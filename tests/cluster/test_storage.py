@@ -110,7 +110,7 @@ def test_a_submitted_sweep_outlives_its_head(cluster):
     """Submit, look, follow, lose the head and its disk, go on with a new cluster, pull."""
     store = Store(cluster.network)
     cluster.with_workers(0)
-    here, file = store.node, write(cluster.network.shared / "jobs", trials=6, epochs=6)
+    here, file = store.node, write(cluster.network.shared / "jobs", trials=6, epochs=16)
     head, worker = cluster.network.add("first"), cluster.network.add("second")
     network.start_head(head, env=store.env)
     network.start_worker(worker, head, env=store.env)
@@ -144,5 +144,5 @@ def test_a_submitted_sweep_outlives_its_head(cluster):
     status, said = tuner(here, "pull", "s3://bucket/runs/digits", "/tmp/home/digits", env=env)
     assert status == 0, said
     rows = json.loads(tuner(here, "show", "/tmp/home/digits", "--json")[1])["trials"]
-    assert [(row["status"], row["epochs"]) for row in rows] == [("completed", 6)] * 6
+    assert [(row["status"], row["epochs"]) for row in rows] == [("completed", 16)] * 6
     assert tuner(here, "doctor", "/tmp/home/digits")[0] == 0
