@@ -100,7 +100,8 @@ class Fault:
         at: When, in seconds since 1970.
         node: Which host's name.
         detected_s: Until the journal ends the attempt that ran there; None where none did, or the driver died.
-        lost_s: Until the trial that ran there reported an epoch again; None where none did.
+        begun_s: From then until its next attempt began; None where another fault came before.
+        lost_s: From then until that attempt's first epoch, its worker's start included; None as before.
         known: What the storage held at the head's death: (trial, epoch) -> score.
     """
 
@@ -108,6 +109,7 @@ class Fault:
     at: float
     node: str
     detected_s: float | None = None
+    begun_s: float | None = None
     lost_s: float | None = None
     known: dict[tuple[str, int], float] = dataclasses.field(default_factory=dict)
 
@@ -242,7 +244,8 @@ class Sweep:
         """Work out, for each worker that was lost, how long until it was noticed, and until its trial went on."""
         with contextlib.closing(sqlite3.connect(journal)) as opened:
             rows = opened.execute(
-                "SELECT kind, trial, attempt, at, body FROM events WHERE kind IN ('epoch', 'end') ORDER BY seq"
+                "SELECT kind, trial, attempt, at, body FROM events"
+                " WHERE kind IN ('attempt', 'epoch', 'end') ORDER BY seq"
             ).fetchall()
         for fault in self.faults:
             if "worker" not in fault.kind:
@@ -252,8 +255,11 @@ class Sweep:
             if mine is None:
                 continue
             fault.detected_s = mine[3] - fault.at
-            again = [row for row in rows if row[0] == "epoch" and row[1] == mine[1] and row[2] > mine[2]]
-            fault.lost_s = again[0][3] - fault.at if again else None
+            again = [row for row in rows if row[1:3] == (mine[1], mine[2] + 1)]
+            epochs = [row[3] for row in again if row[0] == "epoch"]
+            if epochs and not any(fault.at < other.at < epochs[0] for other in self.faults):
+                fault.begun_s = again[0][3] - mine[3]
+                fault.lost_s = epochs[0] - again[0][3]
 
     def stop(self) -> None:
         """End what is left of it."""
@@ -365,7 +371,8 @@ def _sweep(
 def _figures(sweeps: list[Sweep], problems: list[str], asked: argparse.Namespace, took_s: float) -> dict[str, Any]:
     faults = [fault for sweep in sweeps for fault in sweep.faults]
     detected = [fault.detected_s for fault in faults if fault.detected_s is not None]
-    beyond = [fault.lost_s - fault.detected_s for fault in faults if fault.lost_s and fault.detected_s]
+    begun = [fault.begun_s for fault in faults if fault.begun_s is not None]
+    beyond = [fault.lost_s for fault in faults if fault.lost_s is not None]
     return {
         "command": f"python -m benchmarks.chaos_cluster --faults {asked.faults} --seed {asked.seed}",
         "sweeps": len(sweeps),
@@ -375,7 +382,8 @@ def _figures(sweeps: list[Sweep], problems: list[str], asked: argparse.Namespace
         "rows in the storage when a head died, all there at the end": sum(len(fault.known) for fault in faults),
         "workers lost in the middle of a trial": len(detected),
         "detection_s, median and most": _spread(detected),
-        "then until the trial's next epoch_s, median and most": _spread(beyond),
+        "then until its next attempt begins_s, median and most": _spread(begun),
+        "then until that one's first epoch_s, median and most": _spread(beyond),
         "epoch_s": PAUSE_S,
         "took_s": round(took_s),
     }
