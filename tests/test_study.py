@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -21,6 +22,7 @@ from tuner.errors import Interrupted, RunError, UsageError
 from tuner.openings import Openings, openings
 from tuner.report.findings import Findings
 from tuner.run import Watch
+from tuner.storage import Remote
 from tuner.study import baseline_config, chosen, last_epoch, noise, race_of, study
 
 SPACE = {"learning_rate": tuner.LogUniform(1e-3, 0.3), "dropout": tuner.Uniform(0, 0.5)}
@@ -343,3 +345,20 @@ def test_a_function_of_ones_own_has_a_baseline_where_it_has_defaults_and_no_test
     assert baseline_config(sweep) == {}
     results = study(sweep, storage=tmp_path, backend="inline")
     assert set(results.trials["stage"]) == {"search"} and results.status == "completed"
+
+
+def test_a_study_at_a_uri_whose_driver_loses_its_disk_ends_as_if_it_had_not(untouched, s3):
+    trial = untouched.trials.set_index("stage")["trial"].groupby(level=0).last()["final"]
+
+    def strike(event):
+        if (event.kind, event.trial, event.epoch) == ("epoch", trial, 1):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=f"tuner resume {s3}/cnn"):
+        study(make(), storage=s3, backend="inline", watch=Watch(on_event=strike))
+    shutil.rmtree(os.environ["TUNER_CACHE"])
+    resumed = tuner.resume(f"{s3}/cnn", backend="inline")
+    assert same(untouched, resumed)
+    assert notes(resumed, "test_scores") == notes(untouched, "test_scores")
+    assert notes(resumed, "test_opened") == [1]
+    assert {"final/model.pt", "best/model.pt"} <= set(Remote(f"{s3}/cnn").entries())

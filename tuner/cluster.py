@@ -130,7 +130,7 @@ def _is_there(run: str) -> bool:
     if not is_uri(run):
         return (local_path(run) / FILE_NAME).is_file()
     try:
-        return Remote(run).has("sweep.toml")
+        return Remote(run).has(FILE_NAME)
     except (OSError, UsageError):
         return False
 

@@ -53,7 +53,7 @@ def new_run(storage: str, name: str, *, exact: bool) -> Iterator[tuple[Mirror, L
 def _claim(storage: Remote, name: str, exact: bool) -> tuple[Remote, Lease]:
     for number in itertools.count(1):
         remote = storage / (name if number == 1 else f"{name}-{number}")
-        lease = None if remote.has(_SWEEP_NAME) else _claimed(remote)
+        lease = None if remote.has(FILE_NAME) else _claimed(remote)
         if lease is not None:
             return remote, lease
         if exact:
@@ -67,7 +67,7 @@ def _claimed(remote: Remote) -> Lease | None:
         lease = _lease(remote)
     except RunError:
         return None
-    if not remote.has(_SWEEP_NAME):
+    if not remote.has(FILE_NAME):  # else of another driver, or of one that was killed before its first snapshot
         return lease
     lease.close()
     return None

@@ -36,11 +36,12 @@ from tuner.run_folder import freeze_code, lock, lock_new, make_run_folder, write
 from tuner.signals import Signals
 from tuner.spec import Sweep, load_sweep
 from tuner.stopping import Rule, make_rules
-from tuner.storage import is_uri, local_path, shown
+from tuner.storage import PATIENCE_S, is_uri, local_path, shown
 from tuner.strategies import Strategy, make_strategy
 from tuner.trainable import Data, Train
 from tuner.winner import best_checkpoints, write_best
 
+_LEAVING_S = 5.0  # whoever interrupts a sweep is not kept waiting for a storage that does not answer
 _ELSEWHERE = "resume a copy of the run folder on another disk"
 Backend = Literal["ray", "inline"]
 
@@ -448,7 +449,7 @@ class Drive:
         write_best(results, dict(self.data.preprocess) if self.data else None)
         self.note(history, {"finished": status})
         if self.mirror.remote is not None:
-            self.mirror.carry()
+            self.mirror.carry(_LEAVING_S if status == "interrupted" else PATIENCE_S)
             return from_history(self.folder, history, running=False)
         with contextlib.suppress(RunError):  # the copy before stays, and `tuner doctor` tells of it
             backup.now()
