@@ -72,6 +72,7 @@ def test_a_storage_that_workers_do_not_see_is_refused_by_node(cluster):
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_data_is_read_where_the_driver_is_and_nowhere_else(cluster):
     cluster.with_workers(2)
     rows = "\n".join(f"{number % 7},{number % 5},{'yes' if number % 2 else 'no'}" for number in range(80))
@@ -106,6 +107,7 @@ def test_gpus_are_shared_as_asked_and_found_by_their_kind(cluster):
     assert all(row["best.gpu"] == 1.0 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_submitted_sweep_outlives_its_head(cluster):
     """Submit, look, follow, lose the head and its disk, go on with a new cluster, pull."""
     store = Store(cluster.network)

@@ -43,6 +43,7 @@ def test_three_nodes_of_one_core_train_three_trials_side_by_side(cluster):
     assert side_by_side(evidence.log) == 3
 
 
+@pytest.mark.slow
 def test_one_node_and_three_give_the_same_configs_and_metrics(cluster):
     cluster.with_workers(0)
     one = cluster.start("one", trials=4, epochs=3, concurrent=1, pause=0.0, strategy="hyperopt").evidence()
@@ -64,6 +65,7 @@ def test_a_killed_node_costs_no_row_and_no_trial(cluster):
     assert sorted(row["attempts"] for row in evidence.trials) == [1, 1, 1, 1, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_cut_link_costs_no_row_and_no_trial(cluster):
     """The node goes on training meanwhile; what it then has to say is of an attempt that was given up."""
     cluster.with_workers(2)
