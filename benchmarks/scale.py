@@ -65,8 +65,6 @@ def cluster(folder: Path, cpus: int):
     (folder / "home").mkdir()
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"HOME": str(folder / "home"), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    # It declares more cores than there are, and Ray would start as many workers at once: it may as many as there are.
-    env |= {"RAY_worker_maximum_startup_concurrency": str(len(os.sched_getaffinity(0)))}
     env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONDONTWRITEBYTECODE": ""}
     start = "start --head --block --disable-usage-stats --include-dashboard=false --port=0 --node-ip-address=127.0.0.1"
     more = [f"--num-cpus={cpus}", "--num-gpus=0", f"--temp-dir={folder / 'ray'}", "--object-store-memory=200000000"]
