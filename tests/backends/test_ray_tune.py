@@ -116,16 +116,16 @@ def test_a_worker_that_the_kernel_killed_for_want_of_memory_is_out_of_memory():
     assert classify_loss(KILLED, oom_killed=True)[0] == "config.out_of_memory"
 
 
-def unimportable(config, *, parcel):
+class Unimportable(driver_side.Attempts):
     """Stands in for this project where a node has not installed it."""
 
 
 def test_a_worker_that_cannot_start_ends_the_sweep_and_is_not_blamed_on_a_config(tmp_path, monkeypatch):
     nowhere = ModuleType("nowhere")
-    nowhere.unimportable = unimportable
-    monkeypatch.setattr(unimportable, "__module__", "nowhere")
+    nowhere.Unimportable = Unimportable
+    monkeypatch.setattr(Unimportable, "__module__", "nowhere")
     monkeypatch.setitem(sys.modules, "nowhere", nowhere)
-    monkeypatch.setattr(driver_side, "ray_trial", unimportable)
+    monkeypatch.setattr(driver_side, "Attempts", Unimportable)
     driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 1.0, "stubborn": False}))
     with pytest.raises(tuner.TunerError, match=r"a worker on Ray must start, but got .*No module named 'nowhere'"):
         driver_side.run(driver, unequal, {}, driver_side.Options(2, 0, 1))

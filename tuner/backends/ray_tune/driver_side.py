@@ -7,6 +7,7 @@ import functools
 import gc
 import itertools
 import json
+import os
 import re
 import sys
 import traceback
@@ -18,7 +19,7 @@ from typing import Any
 from tuner.backends.driver import Driver
 from tuner.backends.ray_tune import session
 from tuner.backends.ray_tune.oom import oom_kills
-from tuner.backends.ray_tune.worker_side import Parcel, ray_trial
+from tuner.backends.ray_tune.worker_side import Attempts, Parcel
 from tuner.backends.worker import Job, Outcome, Report
 from tuner.errors import SweepFailed, UsageError
 from tuner.mirror import Mirror
@@ -33,6 +34,7 @@ _NOT_STARTED = re.compile(r"failed to import on the worker|raised in its creatio
 _NOT_REUSED = re.compile(r"Trainable runner reuse requires")
 _RAISED = re.compile(r"^[\w.]+(?:Error|Exception): .*$", re.MULTILINE)
 
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 _UNLIMITED = 1_000_000  # of what the seam itself limits
 _seams: dict[int, _Seam] = {}
 _tokens = itertools.count(1)
@@ -174,10 +176,7 @@ def _parcel(
 def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) -> None:
     from ray import tune
 
-    trainable = tune.with_resources(
-        functools.partial(ray_trial, parcel=parcel),
-        tune.PlacementGroupFactory([resources.request()]),
-    )
+    trainable = tune.with_resources(_placeholder, tune.PlacementGroupFactory([resources.request()]))
     searcher, scheduler, callback = _translation()
     tuner = tune.Tuner(
         trainable,
@@ -198,8 +197,34 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
         ),
     )
     count = _seams[token].max_concurrent or _UNLIMITED
-    with session.corrected(resources.request(), count):
+    with session.corrected(resources.request(), count, _manager(parcel)):
         tuner.fit()
+
+
+def _placeholder(config: dict[str, Any]) -> None:
+    """What Ray Tune takes for the trainable; the actors that it starts are `Attempts`."""
+
+
+def _manager(parcel: Parcel) -> type:
+    """Return Ray Tune's manager of actors, with `Attempts` as its actors, to whom only their jobs go."""
+    import ray
+    from ray.air.execution._internal import RayActorManager
+
+    # As Ray Tune does it: on a cluster that was joined, this process's keys are what a run on S3 is written with.
+    keys = {name: os.environ[name] for name in _KEYS if name in os.environ}
+    actor = ray.remote(runtime_env={"env_vars": keys})(Attempts) if keys else ray.remote(Attempts)
+
+    class Manager(RayActorManager):  # type: ignore[misc]
+        def add_actor(self, cls: Any, kwargs: dict[str, Any], *request: Any, **more: Any) -> Any:
+            return super().add_actor(actor, {"job": kwargs["config"]["job"], "parcel": parcel}, *request, **more)
+
+        def schedule_actor_task(
+            self, tracked_actor: Any, method_name: str, args: Any = (), kwargs: Any = None, **more: Any
+        ) -> Any:
+            args = (args[0]["job"],) if method_name == "reset" else ()
+            return super().schedule_actor_task(tracked_actor, method_name, args, {}, **more)
+
+    return Manager
 
 
 # -- on the driver -----------------------------------------------------------------------------------------------
@@ -243,7 +268,7 @@ class _Seam:
         if "report" in payload:
             return self.driver.report(trial, attempt, Report(**payload["report"]))
         self.driver.end(trial, attempt, Outcome(**payload["outcome"]))
-        return False
+        return True
 
     def settle(self) -> None:
         """Note attempts that Ray ended without telling its scheduler (an actor that could not be reused, say)."""

@@ -266,8 +266,8 @@ def _replaced(owner: ModuleType | type, name: str, value: Any) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def corrected(asked: Mapping[str, float], count: int) -> Iterator[None]:
-    """Put right, while Ray Tune runs, what it does to the cores and to workers that die.
+def corrected(asked: Mapping[str, float], count: int, manager: type) -> Iterator[None]:
+    """Put right, while Ray Tune runs, what it does to the cores, to workers that start, and to workers that die.
 
     A trial is one actor, for which Ray Core finds room by itself. Ray Tune reserves a placement group for each trial
     even so, and removes it within milliseconds where a worker is free to be used again; a raylet that is still
@@ -279,6 +279,7 @@ def corrected(asked: Mapping[str, float], count: int) -> Iterator[None]:
     Args:
         asked: What a trial asks for.
         count: The most trials at a time.
+        manager: Of actors; in the place of Ray Tune's.
     """
     from ray import exceptions
     from ray.air.execution._internal import actor_manager
@@ -296,6 +297,7 @@ def corrected(asked: Mapping[str, float], count: int) -> Iterator[None]:
     deaths = (exceptions.RayActorError, *(getattr(exceptions, name) for name in names if hasattr(exceptions, name)))
     with (
         _replaced(tune_controller, "PlacementGroupResourceManager", lambda: FixedResourceManager(budget)),
+        _replaced(tune_controller, "RayActorManager", manager),
         _replaced(tune_controller, "RayActorError", deaths),
         _replaced(actor_manager, "RayActorError", deaths),
     ):

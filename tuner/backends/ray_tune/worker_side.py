@@ -7,17 +7,21 @@ import contextlib
 import functools
 import json
 import os
+import queue
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.backends.worker import Job, Report, run_attempt
+from tuner.backends.worker import Job, Outcome, Report, run_attempt
 from tuner.storage import Remote
 from tuner.trainable import Train, Trial
+
+_LEAVE_S = 60.0  # so long a stopped attempt may clear up; then its successor gets a worker of its own
 
 
 @dataclass(frozen=True)
@@ -43,33 +47,87 @@ class Parcel:
     path: tuple[str, ...]
 
 
-def ray_trial(config: dict[str, Any], *, parcel: Parcel) -> None:
-    """Run one attempt inside a Ray actor; its outcome travels as one last report."""
-    import ray
-    from ray import tune
+class Attempts:
+    """The attempts of one worker, one after another: an actor that Ray Tune's controller asks as it asks a Trainable.
 
-    job = Job(**json.loads(config["job"]))
-    _move_in(parcel)
-    stopped: list[SystemExit] = []
+    It is no subclass of Ray's: that would have each worker import all of ray.tune, with pandas and ray.data, which is
+    most of a worker's start. So nothing of Ray Tune travels here: a job comes as text, and messages go as text.
 
-    def send(report: Report) -> bool:
+    Args:
+        job: The first attempt's job, as JSON.
+        parcel: What all attempts share.
+    """
+
+    def __init__(self, job: str, parcel: Parcel) -> None:
+        self._parcel = parcel
+        self._attempt = _Attempt(job, parcel)
+
+    def train(self) -> dict[str, str]:
+        """Let the attempt go on to its next report, or to its end; returns that message, as Ray Tune takes a result."""
+        return {"payload": self._attempt.go_on()}
+
+    def get_auto_filled_metrics(self, debug_metrics_only: bool = True) -> dict[str, str]:
+        """Return what Ray Tune would add to a result, which is nothing; it asks as it takes a worker."""
+        return {}
+
+    def reset(self, job: str) -> bool:
+        """Begin another attempt; returns False where the one before does not end."""
+        if not self._attempt.end():
+            return False
+        self._attempt = _Attempt(job, self._parcel)
+        return True
+
+    def stop(self) -> None:
+        """End the attempt: this worker is needed no more."""
+        self._attempt.end()
+
+
+class _Attempt:
+    """One attempt in a thread of its own, which stands still between a report and what becomes of it."""
+
+    def __init__(self, job: str, parcel: Parcel) -> None:
+        self._job, self._parcel = Job(**json.loads(job)), parcel
+        self._messages: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stops: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"{self._job.trial}-{self._job.attempt}", daemon=True)
+
+    def go_on(self) -> str:
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._stops.put(False)
+        return self._messages.get()
+
+    def end(self) -> bool:
+        """Stop it; returns whether it is over. Another in the same process would share its random state."""
+        if self._thread.ident is None:
+            return True
+        self._stops.put(True)
+        self._thread.join(_LEAVE_S)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
         try:
-            tune.report({"payload": json.dumps({"report": asdict(report)})})
-        except SystemExit as stop:  # how Ray ends a function trainable that its scheduler stopped
-            stopped.append(stop)
-        return bool(stopped)
+            outcome = self._outcome()
+        except BaseException as error:  # of this code, not of the trainable; unsaid, it would be waited for
+            outcome = Outcome("failed", "infrastructure.worker_lost", f"{type(error).__name__}: {error}")
+        self._messages.put(json.dumps({"outcome": outcome.to_dict()}))
 
-    data = ray.get(parcel.data[job.fold]) if job.fold in parcel.data else None
-    outcome = run_attempt(job, _load(parcel), data, send)
-    if stopped:
-        raise stopped[0]  # Ray waits for it before it reuses the actor
-    tune.report({"payload": json.dumps({"outcome": outcome.to_dict()})})
+    def _outcome(self) -> Outcome:
+        import ray
+
+        _move_in(self._parcel)
+        fold = self._job.fold
+        data = ray.get(self._parcel.data[fold]) if fold in self._parcel.data else None
+        return run_attempt(self._job, _load(self._parcel), data, self._send)
+
+    def _send(self, report: Report) -> bool:
+        self._messages.put(json.dumps({"report": asdict(report)}))
+        return self._stops.get()
 
 
 def _move_in(parcel: Parcel) -> None:
     """Work where the driver works, as far as that is here: relative paths and imports mean the same in both."""
-    # A trial waits so long for a stopped one before it to clear up; then it gets a worker of its own.
-    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
     with contextlib.suppress(OSError):
         os.chdir(parcel.folder)
     sys.path.extend(entry for entry in parcel.path if entry not in sys.path)
