@@ -14,6 +14,7 @@ import tuner
 from tuner import checkpoints
 from tuner.backends.driver import Driver, StaleAttempt
 from tuner.backends.worker import Outcome, Report
+from tuner.errors import UsageError
 from tuner.history import fold
 from tuner.stopping import Rule, make_rules
 from tuner.strategies import Proposal, make_strategy
@@ -103,6 +104,52 @@ def test_a_strategy_that_has_nothing_left_ends_the_sweep(drive):
     while job := driver.next():
         complete(driver, job)
     assert len(driver.history.trials) == 2 and driver.finished and driver.nothing_left()
+
+
+def test_a_config_outside_the_space_is_an_error_that_names_the_strategy(drive):
+    class Strays(Recorder):
+        name = "strays"
+
+        def ask(self, history):
+            return Proposal({"x": 101, "y": 1}, "strays", "out of it")
+
+    driver = drive({"strategy": Strays()})
+    with pytest.raises(UsageError, match=r"a config that strategy strays proposes: x: .*\n.*y: unknown name"):
+        driver.next()
+    assert kinds(driver) == []
+
+
+@pytest.mark.parametrize("side_by_side, newest_first", [(1, False), (2, False), (2, True)])
+def test_deterministic_shows_a_strategy_the_same_whichever_trial_ends_first(drive, side_by_side, newest_first):
+    recorder, jobs = Recorder(), []
+    driver = drive({"strategy": recorder}, search={"trials": 6, "deterministic": True, "lookahead": 2})
+    while True:
+        while len(jobs) < side_by_side and (job := driver.next()):
+            jobs.append(job)
+        if not jobs:
+            break
+        job = jobs.pop(-1 if newest_first else 0)
+        complete(driver, job, 1 / job.number)
+    # A proposal knows those up to two before it, and of no later one, though it may be over.
+    assert recorder.shown == [
+        [(x, "done", -1 / x) for x in range(1, n - 1)] + [(x, "pending", None) for x in range(max(1, n - 1), n)]
+        for n in range(1, 7)
+    ]
+
+
+def test_deterministic_stops_a_trial_by_what_its_proposal_could_know(drive):
+    class Alone(Rule):
+        name: ClassVar[str] = "alone"
+
+        def decide(self, curves, trial, epoch, max_epochs):
+            return f"beside {sorted(set(curves) - {trial})}"
+
+    driver = drive({"rules": [Alone()]}, search={"trials": 4, "deterministic": True, "lookahead": 2})
+    for _ in range(4):
+        job = driver.next()
+        driver.report(job.trial, job.attempt, report(1))
+    reasons = [event.body["reason"] for event in driver.journal.events() if event.kind == "stop"]
+    assert reasons == ["beside []", "beside []", "beside ['t0001']", "beside ['t0001', 't0002']"]
 
 
 def test_a_config_is_repeated_before_the_next_with_the_same_seeds(drive):

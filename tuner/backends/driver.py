@@ -19,7 +19,7 @@ from tuner.backends.clocks import Clocks
 from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
 from tuner.disk import failed
-from tuner.errors import TunerError
+from tuner.errors import TunerError, UsageError
 from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
 from tuner.journal import Journal
 from tuner.mirror import Mirror
@@ -58,6 +58,7 @@ class Driver:
 
     Attributes:
         epochs_done: Epochs committed by this driver.
+        idle_s: Seconds of workers that waited for results that `search.deterministic` holds out for, all together.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class Driver:
         self._exhausted = False
         self._began = time.monotonic()
         self.epochs_done = 0
+        self.idle_s = 0.0
+        self._held_at: float | None = None
         self._seen: dict[int, Observation] = {}
         # Values to be minimised, in arrival order, as stopping rules read them.
         self._curves: dict[str, dict[int, float]] = {}
@@ -107,6 +110,7 @@ class Driver:
 
     def next(self) -> Job | None:
         """Commit and return the next attempt, or None where there is none now; see `finished`."""
+        self._count_idle()
         while not self._halt(self._lacking(self.running)) and (record := self._next_record()) is not None:
             try:
                 job = self._begin(record)
@@ -118,6 +122,13 @@ class Driver:
                 return job
             self._end(record, Outcome("failed", "config.shape", reason, 0.0))
         return None
+
+    def _count_idle(self) -> None:
+        """Count the workers that have had nothing to do since a proposal was held back."""
+        now, slots = time.monotonic(), self.sweep.resources.max_concurrent or 1
+        if self._held_at is not None:
+            self.idle_s += max(0, slots - self.running) * (now - self._held_at)
+        self._held_at = None
 
     def _halt(self, why: str | None) -> bool:
         """Begin no more trials where there is a reason; those that run may end."""
@@ -158,7 +169,21 @@ class Driver:
         return self.sweep.search.trials if self.stage.trials is None else self.stage.trials
 
     def _ask(self, seen: list[Observation]) -> Proposal | None:
-        return self.strategy.ask([*self.stage.prior, *seen])
+        index = self.stage.after + len(seen) + 1
+        known = [
+            one if self._may_know(index, one.index) else dataclasses.replace(one, state="pending", loss=None)
+            for one in seen
+        ]
+        proposal = self.strategy.ask([*self.stage.prior, *known])
+        mistakes = self.sweep.space.explain(proposal.config) if proposal and self.sweep.space else []
+        if mistakes:
+            raise UsageError(
+                "\n".join(
+                    problem.sentence(f"a config that strategy {self.strategy.name} proposes") for problem in mistakes
+                )
+                + "\nMend its ask(), which must stay inside the space, or choose another search.strategy."
+            )
+        return proposal
 
     def _spent(self) -> bool:
         budget = self.sweep.resources.time_budget_s
@@ -185,11 +210,22 @@ class Driver:
                 self._repeat(Proposal(first.config, first.by, first.why), first.proposal, len(newest))
             )
         observations = self.observations()
-        proposal = None if len(observations) >= self._most() else self._ask(observations)
+        index = self.stage.after + len(observations) + 1
+        left = len(observations) < self._most()
+        due = (one for one in observations if one.state == "pending" and self._may_know(index, one.index))
+        if left and self.sweep.search.deterministic and any(due):
+            self._held_at = time.monotonic()
+            return None
+        proposal = self._ask(observations) if left else None
         if proposal is None:
             self._exhausted = True
             return None
-        return self._commit_suggestion(self._repeat(proposal, self.stage.after + len(observations) + 1, 0))
+        return self._commit_suggestion(self._repeat(proposal, index, 0))
+
+    def _may_know(self, index: int, earlier: int) -> bool:
+        """Return whether proposal number `index` may depend on the results of an earlier one."""
+        search = self.sweep.search
+        return not search.deterministic or earlier <= index - search.lookahead
 
     def _repeat(self, proposal: Proposal, index: int, repeat: int) -> Suggestion:
         config = {**self._fixed, **proposal.config}
@@ -300,11 +336,23 @@ class Driver:
             return Outcome("completed", elapsed_s=report.elapsed_s)
         if report.epoch >= self.sweep.max_epochs:
             return None  # it is done anyway: let it return
+        curves = self._curves_known_to(record)
         for rule in self.rules:
-            reason = rule.decide(self._curves, record.trial, report.epoch, self.sweep.max_epochs)
+            reason = rule.decide(curves, record.trial, report.epoch, self.sweep.max_epochs)
             if reason:
                 return Outcome("stopped", error=reason, elapsed_s=report.elapsed_s)
         return None
+
+    def _curves_known_to(self, record: TrialRecord) -> dict[str, dict[int, float]]:
+        """Return the curves that a trial is compared with, its own included."""
+        if not self.sweep.search.deterministic:
+            return self._curves
+        trials = self.history.trials
+        return {
+            trial: curve
+            for trial, curve in self._curves.items()
+            if trial == record.trial or self._may_know(record.proposal, trials[trial].proposal)
+        }
 
     def _note_value(self, record: TrialRecord, epoch: int, value: float | None) -> None:
         if value is None:

@@ -101,12 +101,17 @@ class SearchSpec(Table):
         repeats: Seeds a config, at least 1.
         initial_random: Random configs before hyperopt's model starts; None for strategies without one.
         points: Configs that come first.
+        deterministic: Whether a proposal knows the results of the proposals up to `lookahead` before it and of no later
+            one, so that the sweep does not depend on how many trials run at a time, nor on which ends first.
+        lookahead: With `deterministic`: how many proposals may be under way at a time, at least 1.
     """
 
     strategy: Text = "hyperopt"
     trials: Count = 20
     repeats: Count = 1
     initial_random: Count | None = None
+    deterministic: Annotated[bool, Field(description="true or false")] = False
+    lookahead: Count = 4
     points: Annotated[
         tuple[dict[str, Any], ...],
         Field(strict=False, description="a list of configs, such as [{ learning_rate = 0.01 }]"),
