@@ -18,7 +18,7 @@ sweep: setup
 	$(BIN)/tuner run search_spaces/cnn_digits.toml
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=5 --no-loadscope-reorder
 
 # Tests that take most of a minute each, such as Ray's own death and its memory monitor's killing, or repeat others.
 slow: setup
