@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from terminals import on_a_terminal, read_all, wait_for
 
 from tuner.cli import guard
 from tuner.cli.main import run_command
@@ -120,6 +121,7 @@ def test_a_job_is_submitted_followed_stopped_and_taken_up_again(project, capsys,
     status, out, err = tuner(capsys, *again)
     assert (status, out) == (2, "") and "only one driver may run a sweep, but job mine-2 is running" in err
     jobs = {job["id"]: (job["status"], job["exit_status"]) for job in json.loads(tuner(capsys, "jobs", "--json")[1])}
+    jobs = {job: state for job, state in jobs.items() if job.startswith("mine-")}
     assert jobs == {"mine-1": ("failed", 2), "mine-2": ("running", None)}
     assert "mine: 1 trial (random) of up to 6 epochs" in tuner(capsys, "logs", "mine")[1]
 
@@ -141,6 +143,22 @@ def test_a_job_is_submitted_followed_stopped_and_taken_up_again(project, capsys,
     assert (project / "executed").read_text() == "1 2 3 4 5 6 "  # no epoch twice
     # Nothing was written to a home folder, on either side.
     assert not [*(project / "home").iterdir(), *cluster_ray.home.glob(".ray/*")]
+
+
+def test_on_a_terminal_wait_shows_the_live_table_until_the_job_is_over(project, cluster_ray):
+    storage = str(project / "runs")
+    process, terminal = on_a_terminal(
+        "submit", "mine.toml", "--storage", storage, "--name", "seen", "--wait", cwd=project
+    )
+    # It moves while the job goes on: the panel and the trial's row are there before its last epochs are let go.
+    seen = wait_for(b"of 1 trial", terminal) + wait_for(b"t0001", terminal)
+    (project / "gate").touch()
+    seen += read_all(terminal)
+    assert process.wait() == 0
+    said = seen.decode()
+    assert "seen was submitted as job seen-1" in said and "1 completed" in said
+    # The cursor is back.
+    assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") and "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from made_runs import tuner
+from terminals import on_a_terminal, read_all, wait_for
 
 from tuner.cli.main import run_command
 from tuner.results import load
@@ -146,34 +147,6 @@ def test_trials_lost_to_infrastructure_exit_3(project, capsys):
     assert run_command([*INLINE, "--set", "failure.max_retries=0"]) == 3
     sentence = "runs/mine: 1 of 4 trials was lost to infrastructure or timeouts (1 infrastructure.storage).\n"
     assert capsys.readouterr().err == sentence
-
-
-def wait_for(text: bytes, terminal: int) -> bytes:
-    seen = b""
-    while text not in seen:
-        seen += os.read(terminal, 4096)
-    return seen
-
-
-def read_all(terminal: int) -> bytes:
-    seen = b""
-    while True:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:  # how Linux says that the other end is closed
-            return seen
-        if not part:
-            return seen
-        seen += part
-
-
-def on_a_terminal(*arguments, cwd):
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-    command = [sys.executable, "-m", "tuner.cli", *arguments]
-    process = subprocess.Popen(command, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    return process, ours
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
