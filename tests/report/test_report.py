@@ -186,6 +186,7 @@ ODD = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")  # tests/analysis/figures/test_odd_data.py draws such runs
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_run_has_a_report_all_the_same(tmp_path, name):
     made, said = ODD[name]
@@ -257,6 +258,7 @@ def test_values_have_residuals(tmp_path):
     assert "lower is better" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("array", [np.zeros((7, 3)), np.zeros(36), np.full((36, 3), np.nan), np.array(["x"])])
 def test_predictions_that_do_not_fit_are_left_out(tmp_path, array):
     folder = make_run(tmp_path / "runs/one", trials(4), space=SPACE)
@@ -266,6 +268,7 @@ def test_predictions_that_do_not_fit_are_left_out(tmp_path, array):
     assert "not corrected" in page.text and "could not be computed" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_data_that_is_not_here_is_said_and_never_fetched(tmp_path):
     folder = make_run(tmp_path / "runs/one", trials(4), space=SPACE)
     arrays = {"t0004": {"2": np.zeros((36, 3))}}
@@ -275,6 +278,7 @@ def test_data_that_is_not_here_is_said_and_never_fetched(tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_class_is_said(tmp_path, monkeypatch):
     y = np.zeros(36, dtype=int)
     monkeypatch.setattr(findings, "labels", lambda results: findings.Labels(y, ("a", "b", "c")))
@@ -362,6 +366,7 @@ def test_a_link_in_the_run_folder_is_not_followed(tmp_path, name):
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_second_report_replaces_the_first_and_leaves_other_files(tmp_path):
     _, _, folder = report(tmp_path, trials(3))
     (folder / "figures/mine.png").write_text("mine")
