@@ -152,7 +152,7 @@ class StrategyConformance:
     def test_pure(self):
         strategy = self.mixed()
         history = []
-        for index in range(1, 11):
+        for index in range(1, 8):
             before = copy.deepcopy(history)
             proposal = strategy.ask(history)
             # asked again it says the same, a fresh one (after a resume) too, and the history is left alone
@@ -160,7 +160,7 @@ class StrategyConformance:
             assert history == before
             if proposal is None:
                 break
-            if index in (1, 7, 10):
+            if index in (1, 7):
                 assert self.mixed().ask(copy.deepcopy(history)) == proposal
             history.append(Observation(index, proposal.config, "done", square(proposal.config)))
 
@@ -280,7 +280,7 @@ class StrategyConformance:
         space = Space.parse(MIXED)
         strategy = self.mixed()
         alone, among = [], []
-        for index in range(1, 9):
+        for index in range(1, 6):
             # all of the history like this
             proposal = strategy.ask(alone)
             assert space.contains(proposal.config)
