@@ -53,11 +53,16 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Let one process run all tests that start Ray, and share the others out by file."""
+    """Let one process run all tests that start Ray, one those of strategies, and share the others out by file.
+
+    The strategies' suites have one other process in common, which imports what takes seconds.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
+            if "tests/strategies/" in nodeid:
+                return "strategies"
             return "ray" if "_ray" in nodeid else nodeid.partition("::")[0]
 
     return ByFile(config, log)

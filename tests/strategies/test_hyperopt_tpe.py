@@ -192,7 +192,7 @@ def test_what_hyperopt_is_told_reads_back_as_the_config(seed):
     strategy = HyperoptTPE(Space.parse(NUMERIC), 0, initial_random=1)
     config = strategy.space.sample(random.Random(seed))
 
-    back = strategy._decode(strategy._encode(config))
+    back = strategy._compiled.decode(strategy._compiled.encode(config))
 
     assert {name: type(value) for name, value in back.items()} == {k: type(v) for k, v in config.items()}
     assert back == pytest.approx(config) if "choice" not in back else True

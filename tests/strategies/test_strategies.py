@@ -8,14 +8,17 @@ from conformance_strategies import sweep
 
 from tuner.errors import SweepError
 from tuner.space import Choice, Int, Space, Uniform
-from tuner.strategies import NAMES, STRATEGIES, Observation, Proposal, make_strategy
+from tuner.strategies import MEANINGS, NAMES, STRATEGIES, Observation, Proposal, make_strategy
 from tuner.strategies.base import PerConfig, config_key
 from tuner.strategies.catalogue import Catalogue, full_axis, grid_axis, shuffled
 from tuner.strategies.losses import told_losses
 
 
 def test_names():
-    assert NAMES == ("grid", "random", "hyperopt", "one_at_a_time", "manual")
+    assert (
+        *("grid", "random", "quasi_random", "hyperopt", "anneal", "gp", "optuna", "one_at_a_time", "manual"),
+    ) == NAMES
+    assert set(MEANINGS) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

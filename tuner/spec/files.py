@@ -11,10 +11,10 @@ from typing import Any
 from tuner.errors import Problem, SweepError, nearest
 from tuner.spec.resolve import resolve
 from tuner.spec.sweep import Sweep, absolute
-from tuner.spec.tables import MODELS, TABLES
+from tuner.spec.tables import MODELS, TABLES, keys_of
 from tuner.spec.text import toml_text
 
-_KEYS = [f"{table}.{key}" for table, model in MODELS.items() for key in model.model_fields]
+_KEYS = [f"{table}.{key}" for table, model in MODELS.items() for key in keys_of(model)]
 
 
 def load_sweep(path: str | Path, overrides: Sequence[str] = (), trainable: Callable[..., Any] | None = None) -> Sweep:

@@ -26,6 +26,7 @@ from tuner.spec.tables import (
     StudySpec,
     as_table,
     home_of,
+    keys_of,
     read_table,
 )
 from tuner.spec.text import plain, toml_text
@@ -194,28 +195,46 @@ def _defaults(raw: Any, problems: list[Problem]) -> dict[str, Any]:
 
 def _search(raw: Any, space: Space | None, own: Mapping[str, Any], problems: list[Problem]) -> SearchSpec | None:
     """Return [search] with its defaults; None where its strategy is unknown."""
-    search = read_table(SearchSpec, raw, "search", problems)
+    keys, tables = _apart(raw)
+    search = read_table(SearchSpec, keys, "search", problems)
     if search is None:
         return None
     given = search.model_dump(exclude_none=True, exclude_unset=True)
     if search.points and space is not None and not space:
         given.setdefault("strategy", "manual")
     strategy = given.setdefault("strategy", search.strategy)
-    names = list(importlib.import_module("tuner.strategies").NAMES)
+    strategies = importlib.import_module("tuner.strategies")
+    names = list(strategies.NAMES)
     if strategy not in names:
         rule = "must be the name of a strategy"
         problems.append(Problem("search.strategy", rule, toml_text(strategy), nearest(strategy, names)))
         return None
     if strategy == "manual" and search.points:
         given.setdefault("trials", len(search.points))
-    if strategy == "hyperopt":
+    if strategy in strategies.RANDOM_START:
         # Trap 2: hyperopt's own 20 random configs would make a sweep of 20 trials a random search.
         given.setdefault("initial_random", max(3, min(20, search.trials // 4)))
     elif search.initial_random is not None:
         rule, remedy = f"is not an option of {strategy}", 'Remove it, or set strategy = "hyperopt".'
         problems.append(Problem("search.initial_random", rule, toml_text(search.initial_random), remedy))
     given["points"] = complete_points(search.points, space, own, problems)
+    found = strategies.check(strategy, tables)
+    problems.extend(found)
+    given["options"] = {} if found else strategies.filled(strategy, tables.get(strategy, {}))
     return SearchSpec.model_validate(given)
+
+
+def _apart(raw: Any) -> tuple[Any, dict[str, Any]]:
+    """Return [search] without the tables in it, and these: the options of strategies."""
+    if not isinstance(raw, Mapping):
+        return raw, {}
+    names = importlib.import_module("tuner.strategies").NAMES
+    tables = {
+        name: plain(value)
+        for name, value in raw.items()
+        if name in names or (isinstance(value, Mapping) and name not in keys_of(SearchSpec))
+    }
+    return {name: value for name, value in raw.items() if name not in tables}, tables
 
 
 def _stopping(raw: Any, problems: list[Problem]) -> StoppingSpec | None:

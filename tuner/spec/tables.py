@@ -99,11 +99,12 @@ class SearchSpec(Table):
         strategy: The strategy's name.
         trials: The most configs it proposes, at least 1.
         repeats: Seeds a config, at least 1.
-        initial_random: Random configs before hyperopt's model starts; None for strategies without one.
+        initial_random: Random configs before a strategy's model starts; None for strategies without such a start.
         points: Configs that come first.
         deterministic: Whether a proposal knows the results of the proposals up to `lookahead` before it and of no later
             one, so that the sweep does not depend on how many trials run at a time, nor on which ends first.
         lookahead: With `deterministic`: how many proposals may be under way at a time, at least 1.
+        options: The strategy's own options, filled in, under its name: the table [search.NAME].
     """
 
     strategy: Text = "hyperopt"
@@ -116,6 +117,7 @@ class SearchSpec(Table):
         tuple[dict[str, Any], ...],
         Field(strict=False, description="a list of configs, such as [{ learning_rate = 0.01 }]"),
     ] = ()
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class StoppingSpec(Table):
@@ -274,13 +276,18 @@ def _problem(model: type[Table], name: str, given: Mapping[str, Any], key: str) 
 
 def _elsewhere(model: type[Table], name: str) -> str:
     """Return the remedy for an unknown key: the nearest of its table, or the table that has it."""
-    remedy, home = nearest(name, model.model_fields), home_of(name)
+    remedy, home = nearest(name, keys_of(model)), home_of(name)
     return f"Write it under [{home}]." if home and not remedy.startswith("Did you") else remedy
 
 
 def home_of(name: str) -> str | None:
     """Return the table that has a key of this name."""
-    return next((table for table, model in MODELS.items() if name in model.model_fields), None)
+    return next((table for table, model in MODELS.items() if name in keys_of(model)), None)
+
+
+def keys_of(model: type[Table]) -> list[str]:
+    """Return the keys that a table may have; `options` is none, for they stand in tables of their own."""
+    return [name for name in model.model_fields if name != "options"]
 
 
 def as_table(raw: Any) -> Any:
@@ -288,7 +295,9 @@ def as_table(raw: Any) -> Any:
     if isinstance(raw, StoppingSpec):
         return {"rules": raw.rules, **raw.options}
     if isinstance(raw, Table):
-        return raw.model_dump(exclude_none=True)
+        table = raw.model_dump(exclude_none=True)
+        options = table.pop("options", {})
+        return {**table, **options}
     return {} if raw is None else raw
 
 

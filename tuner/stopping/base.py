@@ -7,19 +7,17 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from tuner.options import Options
 
 Curve = Mapping[int, float]
 Curves = Mapping[str, Curve]
 
 
-class Rule(BaseModel):
+class Rule(Options):
     """One stopping rule: its fields are its options, and `decide` is a pure function of the history.
 
     A rule of one's own subclasses this, sets `name`, and is added to `tuner.stopping.RULES`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: ClassVar[str]
 

@@ -1,0 +1,5 @@
+from conformance_strategies import StrategyConformance
+
+
+class TestConformance(StrategyConformance):
+    strategy = "anneal"

@@ -1,0 +1,225 @@
+"""Bayesian optimisation with a Gaussian process, through scikit-learn's."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tuner.space import Space, derive_seed
+from tuner.strategies.base import Config, Observation, Proposal, config_key
+from tuner.strategies.gp_cube import STEPS, Cube, Rows
+from tuner.strategies.modelled import Modelled, Told
+from tuner.strategies.options import GaussianProcessOptions
+from tuner.strategies.quasi_random import Sobol
+
+CENTRES = 6  # good configs that candidates are drawn around
+FIT = 48  # trials that the kernel's parameters are fitted to, at most
+FIT_STEPS = 12  # of the optimiser
+JITTER = 1e-6
+NOISE = (1e-4, 1.0)  # variance, where that of the losses is 1
+LONGEST = 1e2
+EXACT = 8  # up to so many trials the kernel is fitted anew for each proposal
+
+
+class GaussianProcess(Modelled):
+    """Proposes the config with the largest expected improvement under a Gaussian process.
+
+    The kernel is Matern 5/2 with a length scale for each feature (see `Cube.features`), and noise. Its parameters are
+    those most probable after a prior that prefers long scales, the more so in many dimensions (C. Hvarfner et al.,
+    "Vanilla Bayesian Optimization Performs Great in High Dimensions", ICML 2024), so that few trials do not make it
+    wild. They are fitted anew as the history grows by a tenth, always from a beginning of the history alone, which
+    makes a proposal cheap, and the same for a fresh strategy as for one that was there all along.
+
+    Losses are warped first (`warped`), so neither a failure nor an exploded loss hides the good region. The trials that
+    are pending narrow the uncertainty where they are, and do not touch the mean (T. Desautels et al., "Parallelizing
+    exploration-exploitation tradeoffs", JMLR 2014): no lie about their loss is needed.
+
+    Candidates are a shifted Sobol sequence, and steps of several sizes around the best configs, then around the best
+    candidates.
+
+    Args:
+        space: Where to search.
+        seed: The sweep's seed; each proposal has one of its own.
+        initial_random: Quasi-random configs after the points, before the model takes over.
+        points: Configs to begin with.
+        options: Its table in a sweep file.
+    """
+
+    name = "gp"
+    model: ClassVar[str] = "a Gaussian process"
+
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        initial_random: int,
+        points: Iterable[Config] = (),
+        options: GaussianProcessOptions = GaussianProcessOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__(space, seed, initial_random, points)
+        self._options = options
+        self._cube = Cube(self._compiled)
+        self._sobol = Sobol(self._compiled, derive_seed(seed, self.name))
+        self._fits: dict[bytes, Rows] = {}  # a memo: what was fitted to
+
+    def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
+        if self._compiled.leaves:
+            config = self._sobol.config(len(history) - len(self.points))
+            if config_key(config) not in seen:
+                return Proposal(config, by="random start", why=f"{why}, of a Sobol sequence")
+        return super()._start(history, seen, why)
+
+    def _suggest(self, told: Sequence[Told], number: int, seed: int, attempt: int, seen: set[str]) -> Config | None:
+        if not self._compiled.leaves:
+            return None
+        rng = np.random.default_rng(seed)
+        kernel = self._kernel(told)
+        told = _part(told, self._options.max_trials)
+        rows = np.array([self._cube.row(each.numbers) for each in told])
+        pending = np.array([each.state == "pending" for each in told])
+        losses = warped(np.array([each.loss for each in told])[~pending])
+        model = _Posterior(kernel, self._cube.features(rows), losses, pending)
+        best = rows[~pending][np.argsort(losses, kind="stable")[:CENTRES]]
+        for row in self._ranked(model, best, rng):
+            config = self._compiled.decode(self._cube.numbers(row))
+            if config_key(config) not in seen:
+                return config
+        return None
+
+    def _ranked(self, model: _Posterior, best: Rows, rng: np.random.Generator) -> Rows:
+        """Return candidates, the largest expected improvement first."""
+        count = self._options.candidates
+        shifted = (self._sobol.points(count) + rng.random(self._cube.width)) % 1
+        rows = np.vstack([self._cube.stretched(shifted), self._cube.around(best, count // 2, STEPS, rng)])
+        gains = model.gains(self._cube.features(rows))
+        top = rows[np.argsort(-gains, kind="stable")[:CENTRES]]
+        near = self._cube.around(top, count // 2, STEPS / 4, rng)
+        rows, gains = np.vstack([rows, near]), np.concatenate([gains, model.gains(self._cube.features(near))])
+        ranked: Rows = rows[np.argsort(-gains, kind="stable")]
+        return ranked
+
+    def _kernel(self, told: Sequence[Told]) -> Rows:
+        """Return the kernel's parameters, from a beginning of what is told."""
+        known = [each for each in told[: _beginning(len(told))] if each.state != "pending"]
+        known = _part(known or [each for each in told if each.state != "pending"], FIT)
+        features = self._cube.features(np.array([self._cube.row(each.numbers) for each in known]))
+        losses = warped(np.array([each.loss for each in known]))
+        key = features.tobytes() + losses.tobytes()
+        if key not in self._fits:
+            self._fits = {key: fitted(features, losses)}
+        return self._fits[key]
+
+
+def _beginning(count: int) -> int:
+    """Return how much of a history the kernel is fitted to: all while it is short, then steps of a tenth."""
+    step = EXACT
+    if count <= EXACT:
+        return count
+    while step + max(2, step // 10) <= count:
+        step += max(2, step // 10)
+    return step
+
+
+def _part(told: Sequence[Told], most: int) -> list[Told]:
+    """Return at most so many: the best half, and of the others the newest; all that are pending."""
+    if len(told) <= most:
+        return list(told)
+    by_loss = sorted(range(len(told)), key=lambda place: told[place].loss)
+    kept = {place for place, each in enumerate(told) if each.state == "pending"} | set(by_loss[: most // 2])
+    for place in reversed(range(len(told))):
+        if len(kept) >= most:
+            break
+        kept.add(place)
+    return [told[place] for place in sorted(kept)]
+
+
+def warped(losses: Rows) -> Rows:
+    """Return losses with mean 0 and variance 1, in which the bad ones take little room; their order stays.
+
+    The better half keeps its values. The worse half is replaced by its ranks, as normal scores of the better half's
+    width, so that it does not matter how bad a failure is. Source: X. Song et al., "The Vizier Gaussian Process Bandit
+    Algorithm", 2024, appendix; there, as here, good differences are then stretched by a logarithm.
+
+    Args:
+        losses: Finite, to be minimised.
+    """
+    from scipy.stats import norm, rankdata
+
+    losses = losses / (np.abs(losses).max() or 1.0)  # squares of what a float just holds would overflow
+    middle = np.median(losses)
+    good, shares = losses <= middle, (rankdata(losses) - 0.5) / len(losses)
+    scale = np.sqrt(np.mean(np.square(losses[good] - middle)))
+    half = np.where(good, losses, middle + (scale or 1.0) * norm.ppf(np.maximum(shares, 0.5)))
+    width = half.max() - half.min()
+    if not width > 0:
+        return np.zeros(len(losses))
+    stretched = -np.log1p(0.5 * (half.max() - half) / width)
+    return np.asarray((stretched - stretched.mean()) / stretched.std())
+
+
+def _regressor(width: int) -> Any:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    scales = Matern(np.full(width, 0.5 * width**0.5), (0.02, LONGEST), nu=2.5)
+    kernel = ConstantKernel(1.0, (0.1, 10.0)) * scales + WhiteKernel(0.01, NOISE)
+    return GaussianProcessRegressor(kernel, alpha=JITTER, optimizer=None)
+
+
+def fitted(features: Rows, losses: Rows) -> Rows:
+    """Return the kernel's most probable parameters: the logarithms of variance, length scales, and noise."""
+    width = features.shape[1]
+    regressor = _regressor(width)
+    start, bounds = regressor.kernel.theta, regressor.kernel.bounds
+    if len(losses) < 2 or not losses.any():
+        return np.asarray(start)
+    middle = np.sqrt(2) + 0.5 * np.log(width)
+
+    def improbability(theta: Rows, gradient: bool = True) -> tuple[float, Rows]:
+        scales = theta[1:-1]
+        value, slope = regressor.log_marginal_likelihood(theta, eval_gradient=True, clone_kernel=False)
+        value -= np.sum((scales - middle) ** 2 / 6 + scales) + theta[0] ** 2 / 2 + (theta[-1] - np.log(0.01)) ** 2 / 8
+        slope[0] -= theta[0]
+        slope[1:-1] -= (scales - middle) / 3 + 1
+        slope[-1] -= (theta[-1] - np.log(0.01)) / 4
+        return -value, -slope
+
+    from scipy.optimize import minimize
+
+    regressor.fit(features, losses)
+    found = minimize(improbability, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": FIT_STEPS})
+    return np.asarray(found.x)
+
+
+class _Posterior:
+    """What is known after the trials: the mean from those that are over, the uncertainty from all."""
+
+    def __init__(self, theta: Rows, features: Rows, losses: Rows, pending: Any) -> None:
+        self._over = self._fit(theta, features[~pending], losses)
+        self._all = self._fit(theta, features, np.zeros(len(features))) if pending.any() else self._over
+        # The best that the model believes, not the best that was seen: that may have been luck.
+        self._best = float(self._over.predict(features[~pending]).min())
+
+    def _fit(self, theta: Rows, features: Rows, losses: Rows) -> Any:
+        regressor = _regressor(features.shape[1])
+        regressor.kernel.theta = theta
+        return regressor.fit(features, losses)
+
+    def gains(self, features: Rows) -> Rows:
+        """Return the logarithm of the improvement that is expected of each row, up to rounding far out."""
+        from scipy.stats import norm
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a variance below 0 by rounding is set to 0
+            if self._all is self._over:
+                mean, deviation = self._over.predict(features, return_std=True)
+            else:
+                mean, deviation = self._over.predict(features), self._all.predict(features, return_std=True)[1]
+        deviation = np.maximum(deviation, 1e-9)
+        z = (self._best - mean) / deviation
+        gain = z * norm.cdf(z) + norm.pdf(z)
+        # Far below, where that is 0 by rounding, its logarithm goes as -z^2 / 2.
+        return np.asarray(np.log(deviation) + np.where(z > -6, np.log(np.maximum(gain, 1e-300)), -(z**2) / 2 - 5))

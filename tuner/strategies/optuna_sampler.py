@@ -1,0 +1,179 @@
+"""optuna's samplers; needs the extra `optuna`."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from tuner.errors import Problem, SweepError, nearest
+from tuner.space import Numeric, Space, derive_seed
+from tuner.strategies.base import Config
+from tuner.strategies.compiled import Compiled, Latent, is_active
+from tuner.strategies.modelled import Modelled, Told
+from tuner.strategies.options import OptunaOptions
+
+# What these know of earlier trials is not in the trials alone: it is what they noted when they were asked for them.
+REPLAYED = ("CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler")
+START = "n_startup_trials"  # search.initial_random says it
+SEED = "seed"  # the sweep's
+
+
+class OptunaSampler(Modelled):
+    """One of optuna's samplers, asked about a study that is made from the history, each time anew.
+
+    optuna suggests the numbers of the compiled space, a parameter after the other, those of the branches that it chose.
+    It knows no weights of options, but for those of weight 0, which it does not see.
+
+    A sampler that keeps notes of its own on a study (a covariance matrix, generations) is asked for all trials of the
+    history again, one after another, each with a seed of its own; so its proposals, too, follow from the history alone,
+    but each takes time in proportion to its length.
+
+    Args:
+        space: Where to search.
+        seed: The sweep's seed; each proposal has one of its own.
+        initial_random: Random configs after the points, before a sampler that has n_startup_trials takes over.
+        points: Configs to begin with.
+        options: Its table in a sweep file.
+
+    Raises:
+        SweepError: optuna is not installed, or the sampler does not take its options.
+    """
+
+    name = "optuna"
+    tries: ClassVar[int] = 6
+
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        initial_random: int,
+        points: Iterable[Config] = (),
+        options: OptunaOptions = OptunaOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        self._class = _sampler_class(options.sampler)
+        self._arguments = inspect.signature(self._class).parameters
+        super().__init__(space, seed, initial_random if START in self._arguments else 0, points)
+        self._options = options
+        self.model = f"optuna's {options.sampler}"  # type: ignore[misc]
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse options that the sampler does not take."""
+        key = "search.optuna.options"
+        valid = [name for name in self._arguments if name not in (START, SEED)]
+        problems = [_unknown(key, name, valid) for name in self._options.options if name not in valid]
+        if not problems:
+            try:
+                self._sampler(0)
+            except Exception as error:  # whatever optuna says of a value
+                what = f"{self._options.sampler} does not take these: {str(error).splitlines()[0].rstrip('.')}"
+                problems.append(Problem(key, what, str(self._options.options)))
+        if problems:
+            raise SweepError("the sweep", problems)
+
+    def _sampler(self, seed: int) -> Any:
+        arguments: dict[str, Any] = dict(self._options.options)
+        if SEED in self._arguments:
+            # The scrambling of a quasi-random sequence is the sweep's; all others are seeded for each proposal.
+            own = derive_seed(self.seed, self.name) if self._options.sampler == "QMCSampler" else seed
+            arguments[SEED] = own % 2**32
+        if START in self._arguments:
+            arguments[START] = 1
+        with _quiet():
+            return self._class(**arguments)
+
+    def _suggest(self, told: Sequence[Told], number: int, seed: int, attempt: int, seen: set[str]) -> Config:
+        import optuna
+
+        with _quiet():
+            study = optuna.create_study(sampler=self._sampler(seed))
+            if self._options.sampler in REPLAYED:
+                for place, each in enumerate(told):
+                    study.sampler = self._sampler(derive_seed(self.seed, self.name, "replay", place))
+                    study.enqueue_trial(each.numbers)
+                    trial = study.ask()
+                    suggested(self._compiled, trial)
+                    study.tell(trial, each.loss)
+                study.sampler = self._sampler(seed)
+            else:
+                study.add_trials([_trial(self._compiled, each) for each in told])
+            return self._compiled.decode(suggested(self._compiled, study.ask()))
+
+
+def _sampler_class(name: str) -> Any:
+    """Return a class of optuna.samplers."""
+    lacking = ["optuna", *(["cmaes"] if name == "CmaEsSampler" else []), *(["torch"] if name == "GPSampler" else [])]
+    for package in lacking:
+        if find_spec(package) is None:
+            rule = f"optuna's {name} needs the package {package}, which is not installed"
+            extra = "'cnn-tuner[optuna]'" if package == "optuna" else package
+            remedy = f"Install it: pip install {extra}. Or choose another strategy."
+            raise SweepError("the sweep", [Problem("search.strategy", rule, remedy=remedy)])
+    import optuna
+
+    return getattr(optuna.samplers, name)
+
+
+def _unknown(key: str, name: str, valid: Sequence[str]) -> Problem:
+    said = {START: "search.initial_random says it; write it there.", SEED: "It is the sweep's own: sweep.seed."}
+    return Problem(f"{key}.{name}", "the sampler has no such option", remedy=said.get(name) or nearest(name, valid))
+
+
+def suggested(compiled: Compiled, trial: Any) -> Latent:
+    """Return the numbers that an optuna trial suggests, branch by branch."""
+    numbers: Latent = {}
+    chosen: dict[str, int] = {}
+    for leaf in compiled.leaves:
+        if not is_active(leaf, chosen):
+            continue
+        if isinstance(leaf.domain, Numeric):
+            numbers[leaf.label] = trial.suggest_float(leaf.label, *leaf.domain.latent)
+        else:
+            options = compiled.options(leaf)
+            numbers[leaf.label] = trial.suggest_categorical(leaf.label, range(len(options)))
+            chosen[leaf.label] = options[int(numbers[leaf.label])]
+    return numbers
+
+
+def _trial(compiled: Compiled, told: Told) -> Any:
+    import optuna
+
+    distributions: dict[str, Any] = {
+        leaf.label: optuna.distributions.FloatDistribution(*leaf.domain.latent)
+        if isinstance(leaf.domain, Numeric)
+        else optuna.distributions.CategoricalDistribution(range(len(compiled.options(leaf))))
+        for leaf in compiled.leaves
+        if leaf.label in told.numbers
+    }
+    return optuna.trial.create_trial(
+        params=_inside(told.numbers, distributions), distributions=distributions, value=told.loss
+    )
+
+
+def _inside(numbers: Mapping[str, float], distributions: Mapping[str, Any]) -> dict[str, float]:
+    """Return numbers that lie within their distributions, which rounding may miss by a hair."""
+    return {
+        label: min(max(value, distributions[label].low), distributions[label].high)
+        if hasattr(distributions[label], "low")
+        else value
+        for label, value in numbers.items()
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep optuna from saying that a study was made, and that an option is experimental."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
