@@ -3,9 +3,9 @@
     python -m benchmarks.search.record digits_cnn
     python -m benchmarks.search.record fashion_cnn --set data.root=/where/FashionMNIST/lies/in
 
-The sweep runs inline: one process, one thread. It is an ordinary run in runs/tables/NAME, so an interrupted recording goes
-on where it was when the command is given again. Writes benchmarks/data/NAME.parquet (a row a trial and epoch; one row
-without an epoch for a trial that failed before its first) and NAME.json (what made it).
+The sweep runs inline: one process, one thread. It is an ordinary run in runs/tables/NAME, so an interrupted recording
+goes on where it was when the command is given again. Writes benchmarks/data/NAME.parquet (a row a trial and epoch; one
+row without an epoch for a trial that failed before its first) and NAME.json (what made it).
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ def export(folder: Path, sweep: Path) -> Path:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": {package: version(package) for package in PACKAGES},
-        "space": results.sweep["space"],
     }
     path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
     return path
