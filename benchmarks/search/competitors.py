@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,14 +76,14 @@ class Ours:
         if proposal is None:
             return None
         index = len(self._history) + 1
-        self._history.append(self._observation(index, proposal.config, "pending"))
+        self._history.append(self._observation(index, proposal.config, "pending", by=proposal.by))
         self.by.append(proposal.by)
         return index, proposal.config
 
     def tell(self, key: int, loss: float | None, curve: Sequence[float] = ()) -> None:
-        config = self._history[key - 1].config
+        asked = self._history[key - 1]
         state = "failed" if loss is None else "done"
-        self._history[key - 1] = self._observation(key, config, state, loss)  # type: ignore[arg-type]
+        self._history[key - 1] = replace(asked, state=state, loss=loss)  # type: ignore[arg-type]
 
 
 def competitors() -> dict[str, Factory]:

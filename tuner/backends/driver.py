@@ -472,7 +472,7 @@ class Driver:
         seen = self._seen.get(index)
         if seen is None:
             config = {name: value for name, value in records[0].config.items() if name not in self._fixed}
-            seen = self._seen[index] = Observation(index, config, "pending")
+            seen = self._seen[index] = Observation(index, config, "pending", by=records[0].by)
         if seen.state == "pending" and self._over(records):
             # What is over never changes: worked out once, and strategies know the config by its identity.
             seen = self._seen[index] = self._conclude(seen, records)

@@ -39,6 +39,12 @@ __all__ = [
 ]
 
 
+def _auto(sweep: Sweep) -> Strategy:
+    from tuner.strategies.auto import Auto
+
+    return Auto(sweep.space, sweep.seed, sweep.search.trials, sweep.search.points)
+
+
 def _grid(sweep: Sweep) -> Strategy:
     return Grid(sweep.space, sweep.seed, sweep.search.trials, sweep.search.points)
 
@@ -93,6 +99,7 @@ def _own(sweep: Sweep) -> Mapping[str, Any]:
 
 
 STRATEGIES: dict[str, Callable[[Sweep], Strategy]] = {
+    "auto": _auto,
     "grid": _grid,
     "random": _random,
     "quasi_random": _quasi_random,
@@ -110,6 +117,7 @@ RANDOM_START = ("hyperopt", "anneal", "gp", "optuna")
 """Strategies that begin with search.initial_random configs."""
 
 MEANINGS = {
+    "auto": "fits the space and the budget: the whole of a small space; else a spread start, then models in turn",
     "grid": "every combination of the space's points; a seeded part of them where trials is less",
     "random": "independent draws from the domains' distributions, none twice",
     "quasi_random": "a scrambled Sobol sequence: spread more evenly than chance would",

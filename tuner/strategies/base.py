@@ -26,12 +26,14 @@ class Observation:
             failed); failed: by its config, which teaches that it is worse than the worst; lost: to the
             infrastructure, which teaches nothing, but the config counts as proposed.
         loss: What is minimised; None unless done.
+        by: Who proposed it, as in its Proposal.
     """
 
     index: int
     config: Config
     state: State
     loss: float | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True)

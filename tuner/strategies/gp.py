@@ -10,6 +10,7 @@ import numpy as np
 
 from tuner.space import Space, derive_seed
 from tuner.strategies.base import Config, Observation, Proposal, config_key
+from tuner.strategies.failing import Failing, scaled
 from tuner.strategies.gp_cube import STEPS, Cube, Rows
 from tuner.strategies.modelled import Modelled, Told
 from tuner.strategies.options import GaussianProcessOptions
@@ -63,7 +64,7 @@ class GaussianProcess(Modelled):
         self._options = options
         self._cube = Cube(self._compiled)
         self._sobol = Sobol(self._compiled, derive_seed(seed, self.name))
-        self._fits: dict[bytes, Rows] = {}  # a memo: what was fitted to
+        self._fits: dict[str, tuple[bytes, Rows]] = {}  # a memo: what was fitted to, and what came of it
 
     def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
         if self._compiled.leaves:
@@ -81,13 +82,21 @@ class GaussianProcess(Modelled):
         rows = np.array([self._cube.row(each.numbers) for each in told])
         pending = np.array([each.state == "pending" for each in told])
         losses = warped(np.array([each.loss for each in told])[~pending])
-        model = _Posterior(kernel, self._cube.features(rows), losses, pending)
+        model = _Posterior(kernel, self._cube.features(rows), losses, pending, self._failing(told, rows))
         best = rows[~pending][np.argsort(losses, kind="stable")[:CENTRES]]
         for row in self._ranked(model, best, rng):
             config = self._compiled.decode(self._cube.numbers(row))
             if config_key(config) not in seen:
                 return config
         return None
+
+    def odds_to_fail(self, told: Sequence[Told], config: Config) -> float:
+        """Return the probability that a config fails, as far as the trials tell."""
+        numbers = self._compiled.encode(config)
+        failing = self._failing(told, np.array([self._cube.row(each.numbers) for each in told]))
+        if failing is None or numbers is None:
+            return 0.0
+        return float(failing.odds(self._cube.features(np.array([self._cube.row(numbers)])))[0])
 
     def _ranked(self, model: _Posterior, best: Rows, rng: np.random.Generator) -> Rows:
         """Return candidates, the largest expected improvement first."""
@@ -106,11 +115,32 @@ class GaussianProcess(Modelled):
         known = [each for each in told[: _beginning(len(told))] if each.state != "pending"]
         known = _part(known or [each for each in told if each.state != "pending"], FIT)
         features = self._cube.features(np.array([self._cube.row(each.numbers) for each in known]))
-        losses = warped(np.array([each.loss for each in known]))
-        key = features.tobytes() + losses.tobytes()
-        if key not in self._fits:
-            self._fits = {key: fitted(features, losses)}
-        return self._fits[key]
+        return self._fitted("loss", features, warped(np.array([each.loss for each in known])))
+
+    def _fitted(self, what: str, features: Rows, values: Rows) -> Rows:
+        key = features.tobytes() + values.tobytes()
+        if self._fits.get(what, (b"",))[0] != key:
+            self._fits[what] = key, fitted(features, values)
+        return self._fits[what][1]
+
+    def _failing(self, told: Sequence[Told], rows: Rows) -> Failing | None:
+        """Return where configs fail; None where none did, or all."""
+        over = np.array([each.state != "pending" for each in told])
+        failed = np.array([each.state == "failed" for each in told])[over]
+        if not failed.any() or failed.all():
+            return None
+        features = self._cube.features(rows[over])
+
+        def regressor(labels: Rows) -> Any:
+            end = _beginning(len(labels))
+            some = np.arange(end if 0 < failed[:end].sum() < end else len(labels))
+            # Both kinds must be there: the newest of each.
+            some = np.sort(np.concatenate([some[failed[some]][-FIT // 2 :], some[~failed[some]][-FIT // 2 :]]))
+            process = _regressor(features.shape[1])
+            process.kernel.theta = self._fitted("failing", features[some], scaled(failed[some])[0])
+            return process
+
+        return Failing(features, failed, regressor)
 
 
 def _beginning(count: int) -> int:
@@ -197,7 +227,8 @@ def fitted(features: Rows, losses: Rows) -> Rows:
 class _Posterior:
     """What is known after the trials: the mean from those that are over, the uncertainty from all."""
 
-    def __init__(self, theta: Rows, features: Rows, losses: Rows, pending: Any) -> None:
+    def __init__(self, theta: Rows, features: Rows, losses: Rows, pending: Any, failing: Failing | None) -> None:
+        self._failing = failing
         self._over = self._fit(theta, features[~pending], losses)
         self._all = self._fit(theta, features, np.zeros(len(features))) if pending.any() else self._over
         # The best that the model believes, not the best that was seen: that may have been luck.
@@ -222,4 +253,5 @@ class _Posterior:
         z = (self._best - mean) / deviation
         gain = z * norm.cdf(z) + norm.pdf(z)
         # Far below, where that is 0 by rounding, its logarithm goes as -z^2 / 2.
-        return np.asarray(np.log(deviation) + np.where(z > -6, np.log(np.maximum(gain, 1e-300)), -(z**2) / 2 - 5))
+        safe = 0.0 if self._failing is None else self._failing.caution(features)
+        return np.asarray(safe + np.log(deviation) + np.where(z > -6, np.log(np.maximum(gain, 1e-300)), -(z**2) / 2 - 5))

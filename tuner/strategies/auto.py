@@ -1,0 +1,113 @@
+"""The default: a start that fits the budget, then several models, of which those that find more get more turns."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+
+from tuner.space import Space, derive_seed
+from tuner.strategies.base import Config, Observation, Proposal, config_key
+from tuner.strategies.gp import GaussianProcess
+from tuner.strategies.hyperopt_tpe import HyperoptTPE
+from tuner.strategies.losses import finished_losses
+from tuner.strategies.modelled import Modelled, Told
+
+# What each model's share is before it has shown anything, and how many proposals that is worth.
+SHARES = {"gp": 0.8, "hyperopt": 0.2}
+WORTH = 6.0
+FADES = 0.9  # of what a proposal has shown, with every later one of the same model
+LEAST = 0.1  # of the turns, so that what has found nothing so far may still find the next
+RISKY = 0.15  # probability to fail from which another model's proposal is asked again
+TRIES = 4
+
+
+class Auto(Modelled):
+    """Chooses by the space, the budget, and by what has been working; each proposal says who made it, and why.
+
+    A space of no more configs than there are trials is run whole ("grid"). Else quasi-random configs come first, a
+    fifth of the budget and no more than the space is wide, then models in turn: a Gaussian process, whose few trials go
+    furthest, and TPE, which does not believe in smoothness. Turns are drawn with shares that follow what each model's
+    proposals came to: better than all before them, or not, the newest counting most. It is a bandit as in M. Hoffman,
+    E. Brochu and N. de Freitas, "Portfolio Allocation for Bayesian Optimization", UAI 2011, rewarded by what was found
+    in place of what a model expects.
+
+    Args:
+        space: Where to search.
+        seed: The sweep's seed.
+        trials: How many configs there will be.
+        points: Configs to begin with.
+    """
+
+    name = "auto"
+    model = "the models"
+
+    def __init__(self, space: Space, seed: int, trials: int, points: Iterable[Config] = ()) -> None:
+        points = list(points)
+        super().__init__(space, seed, 0, points)
+        self._whole = self.total is not None and self.total <= trials
+        width = len(self._compiled.leaves)
+        self._initial_random = max(3, min(round(trials / 5), width + 2, 12))
+        self._gp = GaussianProcess(space, derive_seed(seed, "gp"), self._initial_random, points)
+        self._tpe = HyperoptTPE(space, derive_seed(seed, "tpe"), 0)
+
+    def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
+        if self.space and self._whole:
+            why = f"all {self.total} configs of the space, in random order"
+            return self._random(history, seen, "grid", why)
+        return super()._propose(history, seen)
+
+    def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
+        return self._gp._start(history, seen, why)
+
+    def _by_model(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
+        shares, found = self._shares(history)
+        rng = random.Random(derive_seed(self.seed, self.name, len(history) + 1))
+        first = rng.choices(list(shares), list(shares.values()))[0]
+        told = self._told(history)
+        for name in (first, *(other for other in shares if other != first)):
+            config = self._suggest_by(name, told, history, seen)
+            if config is not None:
+                improved, asked = found[name]
+                trials = f"{len(told)} trial{'s' * (len(told) != 1)}"
+                why = f"{MODELS[name]} over {trials}; {improved} of its {asked} configs so far were the best yet"
+                return Proposal(config, by=name, why=why)
+        return self._random(history, seen, "random", "the models had only configs that were tried already")
+
+    def _suggest_by(
+        self, name: str, told: Sequence[Told], history: Sequence[Observation], seen: set[str]
+    ) -> Config | None:
+        member = self._gp if name == "gp" else self._tpe
+        number = len(history)
+        for attempt in range(TRIES):
+            seed = derive_seed(self.seed, name, number + 1, attempt)
+            config = member._suggest(told, number, seed, attempt, seen)
+            if config is None or config_key(config) in seen:
+                continue
+            if name == "gp" or self._gp.odds_to_fail(told, config) < RISKY:
+                return config
+        return None
+
+    def _suggest(self, told: Sequence[Told], number: int, seed: int, attempt: int, seen: set[str]) -> Config | None:
+        return self._gp._suggest(told, number, seed, attempt, seen)
+
+    def _shares(self, history: Sequence[Observation]) -> tuple[dict[str, float], dict[str, tuple[int, int]]]:
+        """Return each model's share of the turns; and how many of its proposals were the best yet, and how many."""
+        worth = {name: WORTH for name in SHARES}
+        merit = {name: WORTH for name in SHARES}
+        found = {name: (0, 0) for name in SHARES}
+        best = math.inf
+        for seen in history:
+            improved = seen.loss is not None and math.isfinite(seen.loss) and seen.loss < best
+            if seen.by in SHARES and seen.state in ("done", "failed"):
+                name = seen.by
+                found[name] = found[name][0] + improved, found[name][1] + 1
+                worth[name], merit[name] = FADES * worth[name] + 1, FADES * merit[name] + improved
+            if improved:
+                best = float(seen.loss or 0.0)
+        rates = {name: SHARES[name] * (merit[name] + 1) / (worth[name] + 1) for name in SHARES}
+        total = sum(rates.values())
+        return {name: LEAST + (1 - LEAST * len(rates)) * rate / total for name, rate in rates.items()}, found
+
+
+MODELS: Mapping[str, str] = {"gp": "a Gaussian process", "hyperopt": "TPE"}

@@ -1,0 +1,60 @@
+"""Where configs fail, learnt from those that did: a probability for a model, and sentences for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tuner.strategies.gp_cube import Rows
+
+RISKY = 0.25
+
+
+class Failing:
+    """How probable it is that a config fails.
+
+    A Gaussian process is fitted to what became of the trials, 1 for a failure and 0 for the others, with its own
+    length scales: what a config fails by need not be what its loss depends on. A config fails with the probability that
+    the process lies above the middle. Far from all trials that is near the share of failures so far. (A regression of
+    labels, since a Laplace approximation is too slow for every proposal; C. Rasmussen and C. Williams, "Gaussian
+    Processes for Machine Learning", 2006, section 6.5.)
+
+    Args:
+        features: Of the trials that are over (n, features).
+        failed: Which of them failed (n).
+        regressor: Returns a process with the kernel that was fitted for these labels, which have mean 0 and variance 1.
+    """
+
+    def __init__(self, features: Rows, failed: Any, regressor: Callable[[Rows], Any]) -> None:
+        labels, self._middle = scaled(failed)
+        self._limit = max(RISKY, float(np.mean(failed)) + 0.1)
+        self._process = regressor(labels).fit(features, labels)
+
+    def odds(self, features: Rows) -> Rows:
+        """Return the probability of each row (n, features) to fail, in [0, 1]."""
+        from scipy.stats import norm
+
+        mean, deviation = self._process.predict(features, return_std=True)
+        return np.asarray(norm.cdf((mean - self._middle) / np.maximum(deviation, 1e-6)))
+
+    def caution(self, features: Rows) -> Rows:
+        """Return what is added to the logarithm of a gain: that of the probability to succeed.
+
+        Beyond RISKY, or what is usual in this space, it weighs more than any gain: late in a search gains are so small
+        that a far corner, of which nothing is known but that it fails, would look better than all near the best.
+        """
+        odds = self.odds(features)
+        return np.where(odds > self._limit, -1e3 * odds, np.log1p(-np.minimum(odds, 0.999)))
+
+
+def scaled(failed: Any) -> tuple[Rows, float]:
+    """Return labels as numbers of mean 0 and variance 1, and what lies in the middle of the two.
+
+    Args:
+        failed: Which trials failed (n); some, and not all.
+    """
+    labels = np.asarray(failed, dtype=float)
+    mean, deviation = labels.mean(), labels.std()
+    return (labels - mean) / deviation, float((0.5 - mean) / deviation)
