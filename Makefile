@@ -64,7 +64,7 @@ planted: setup
 
 # How long proposals take, of every strategy; 10 minutes.
 proposals: setup
-	$(BIN)/python -m benchmarks.proposals
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.proposals
 
 # How long a report of 1,000 trials takes, and how large its page is; 2 minutes.
 report: setup

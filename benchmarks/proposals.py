@@ -1,16 +1,11 @@
-"""How long a proposal takes: each strategy on 12 parameters, after 200 and 1,000 observations, and over a sweep of 1,000.
+"""How long a proposal takes, of every strategy that proposes for ever.
 
-`python -m benchmarks.proposals` writes benchmarks/results/proposals.json. Times are of the processor, in milliseconds, with
-one thread for linear algebra; "first" is a fresh strategy's first proposal, as after a resume: it reads the whole history
-anew, where a running sweep's reads what came since.
+On 12 parameters, after 200 and 1,000 observations, and over a sweep of 1,000. Times are of the processor, in
+milliseconds; `make proposals` gives linear algebra one thread. "first" is a fresh strategy's first proposal, as after a
+resume: it reads the whole history, where a running sweep's reads what came since.
 """
 
 from __future__ import annotations
-
-import os
-
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"  # before numpy is imported
 
 import argparse
 import json
