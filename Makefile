@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study
+.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals
 
 setup: .venv/ready
 
@@ -61,6 +61,10 @@ races: setup
 # Whether importance and refinement find what was planted in 100 sweeps; 2 minutes.
 planted: setup
 	$(BIN)/python benchmarks/planted.py
+
+# How long proposals take, of every strategy; 10 minutes.
+proposals: setup
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.proposals
 
 # How long a report of 1,000 trials takes, and how large its page is; 2 minutes.
 report: setup

@@ -278,6 +278,34 @@ BAD_FILES = {
         DIGITS + '[space]\nlearning_rate = { lognormal = [-5, 1] }\n[search]\nstrategy = "grid"\n',
         ("space.learning_rate", "grid cannot cut a distribution", "lognormal", "uniform = [low, high]"),
     ),
+    "options of another strategy": (
+        GOOD + '[search]\nstrategy = "gp"\n[search.hyperopt]\ngamma = 0.5\n',
+        ("search.hyperopt", "options of another strategy", "strategy=gp", 'Set strategy = "hyperopt"'),
+    ),
+    "a strategy's option out of range": (
+        GOOD + '[search]\nstrategy = "hyperopt"\nhyperopt = { gamma = 0 }\n',
+        ("search.hyperopt.gamma", "gamma > 0.0 must hold", "0", ""),
+    ),
+    "a strategy's option misspelt": (
+        GOOD + '[search]\nstrategy = "gp"\ngp = { candidate = 40 }\n',
+        ("search.gp.candidate", "unknown option", "", 'Did you mean "candidates"?'),
+    ),
+    "options of a strategy without any": (
+        GOOD + '[search]\nstrategy = "random"\nrandom = { n = 40 }\n',
+        ("search.random.n", "unknown option", "", "It has none"),
+    ),
+    "options of no strategy": (
+        GOOD + '[search]\nstrategy = "gp"\n[search.gpp]\ncandidates = 40\n',
+        ("search.gpp", "there is no such table", "", 'Did you mean "gp"?'),
+    ),
+    "options that are no table": (
+        GOOD + '[search]\nstrategy = "gp"\ngp = 3\n',
+        ("search.gp", "a table of options is needed", "3", "[search.gp]"),
+    ),
+    "an unknown sampler": (
+        GOOD + '[search]\nstrategy = "optuna"\noptuna = { sampler = "TPE" }\n',
+        ("search.optuna.sampler", "sampler must be one of TPESampler, GPSampler", "'TPE'", ""),
+    ),
     "initial_random without hyperopt": (
         GOOD + '[search]\nstrategy = "random"\ninitial_random = 5\n',
         ("search.initial_random", "is not an option of random", "5", 'strategy = "hyperopt"'),
@@ -993,3 +1021,43 @@ def test_no_value_at_any_key_is_more_than_a_sweep_error(tmp_path_factory, key, v
         # What is accepted can be frozen and read back.
         path.write_text(sweep.to_toml(), encoding="utf-8")
         assert load_sweep(path) == sweep
+
+
+# --- the options of strategies --------------------------------------------------------------------
+
+
+def test_a_strategys_options_are_filled_in_and_frozen(load):
+    sweep = load(GOOD + '[search]\nstrategy = "gp"\n[search.gp]\ncandidates = 64\n')
+
+    assert sweep.search.options == {"gp": {"candidates": 64, "max_trials": 200}}
+    assert "gp = { candidates = 64, max_trials = 200 }" in sweep.to_toml()
+    assert load(sweep.to_toml(), name="frozen.toml") == sweep
+
+
+def test_an_option_of_a_strategy_can_be_overridden(load):
+    sweep = load(GOOD, "search.hyperopt.gamma=0.5")
+
+    assert sweep.search.options["hyperopt"]["gamma"] == 0.5
+
+
+def test_a_strategy_without_options_has_no_table(load):
+    sweep = load(GOOD + '[search]\nstrategy = "random"\n')
+
+    assert sweep.search.options == {}
+    assert "random =" not in sweep.to_toml()
+
+
+def test_a_strategys_options_in_python():
+    sweep = Sweep(
+        trainable=train,
+        metric="loss",
+        mode="min",
+        space={"x": tuner.Uniform(0, 1)},
+        search={"hyperopt": {"gamma": 0.3}},
+    )
+
+    # and from one sweep to another
+    assert (
+        Sweep(trainable=train, metric="loss", mode="min", space=sweep.space, search=sweep.search).search == sweep.search
+    )
+    assert sweep.search.options["hyperopt"]["candidates"] == 24

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.disk import size
 from tuner.machine import memory_bytes
-from tuner.space import Uniform
+from tuner.space import Range, Uniform
 from tuner.spec import Sweep
+from tuner.strategies import RANDOM_START as LEARNING
 from tuner.strategies import make_strategy
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _NAMED = 3  # collapsed configs that a warning names
 _DECADES = 100  # two of them
+_CROSSING = 10  # max_epochs from which on a rule may well wait for epoch 3
 _LOG_SCALED = ("learning_rate", "weight_decay")
 
 
@@ -48,7 +50,7 @@ def _search(plan: Plan) -> Iterator[str]:
             "Lower it, or widen the space."
         )
     start = (sweep.search.initial_random or 0) + len(sweep.search.points)
-    if plan.strategy != "hyperopt" or plan.proposals < trials:  # a space that is run whole needs no model
+    if plan.strategy not in LEARNING or plan.proposals < trials:  # a space that is run whole needs no model
         return
     if plan.proposals <= start:
         yield (
@@ -57,7 +59,7 @@ def _search(plan: Plan) -> Iterator[str]:
         )
     elif plan.trials <= (sweep.resources.max_concurrent or 1):
         yield (
-            f"resources.max_concurrent: all {plan.trials} trials start at once, so hyperopt learns from none of "
+            f"resources.max_concurrent: all {plan.trials} trials start at once, so {plan.strategy} learns from none of "
             f"them. Raise search.trials, or set max_concurrent = {max(1, plan.trials // 4)}."
         )
 
@@ -98,11 +100,54 @@ def _stopping(sweep: Sweep) -> Iterator[str]:
                 f"stopping.{rule}: {needs} = {first} is not below max_epochs = {most}, so it never stops a trial. "
                 "Lower it, or raise max_epochs."
             )
-        elif grace == 1 and rule in ("asha", "median"):
+        elif rule in ("asha", "median"):
+            yield from _too_early(sweep, rule, grace)
+        if rule == "asha" and options.get("brackets", 1) > (races := _brackets(options, most)) >= 1:
             yield (
-                f"stopping.{rule}.grace_epochs: at epoch 1 a network is next to untrained and its rank says "
-                "nothing, yet trials may be stopped there. Set it to 2 or more."
+                f"stopping.asha.brackets: the first rung of bracket {races + 1} is not below max_epochs = {most}, "
+                f"so its trials are never stopped. Set it to {races}, or raise max_epochs."
             )
+
+
+def _too_early(sweep: Sweep, rule: str, grace: int) -> Iterator[str]:
+    """Yield what may make a rule that compares trials stop the one that would have won."""
+    key, warm = f"stopping.{rule}.grace_epochs", _warmup_epochs(sweep)
+    if warm >= max(grace, 1):
+        yield (
+            f"{key}: a trial's learning rate may still be rising at epoch {grace} (warmup_epochs: up to {warm:g}), "
+            f"so its rank says little there. Set it to {warm + 1:g} or more."
+        )
+    elif grace == 1:
+        yield (
+            f"{key}: at epoch 1 a network is next to untrained and its rank says nothing, yet trials may be stopped "
+            "there. Set it to 2 or more."
+        )
+    elif grace == 2 and sweep.max_epochs >= _CROSSING:
+        yield (
+            f"{key}: curves still cross after 2 of {sweep.max_epochs} epochs, and trials that would have won may be "
+            "stopped there. Set it to 3 or more."
+        )
+
+
+def _warmup_epochs(sweep: Sweep) -> float:
+    """Return the longest warm-up that a trial may have."""
+    domains = [leaf.domain for leaf in sweep.space.leaves() if leaf.name == "warmup_epochs"]
+    if not domains:
+        fixed = sweep.baseline().get("warmup_epochs", 0)
+        return fixed if isinstance(fixed, int | float) else 0
+    return max(
+        (domain.high if isinstance(domain, Range) else max(domain.values()))
+        for domain in domains
+        if isinstance(domain, Range) or domain.size() is not None
+    )
+
+
+def _brackets(options: Mapping[str, Any], most: int) -> int:
+    """Return in how many of asha's brackets a trial can be stopped."""
+    races, rung = 0, options["grace_epochs"]
+    while rung < most:
+        races, rung = races + 1, rung * options["reduction"]
+    return races
 
 
 def _concurrency(plan: Plan, written: Sweep) -> Iterator[str]:

@@ -598,3 +598,58 @@ def test_a_failed_trial_keeps_nothing(drive):
     driver.report(job.trial, 1, report(1, 0.9, keep_state(driver, job, 1)))
     driver.report(job.trial, 1, report(2, math.nan, keep_state(driver, job, 2)))
     assert kept(driver) == []
+
+
+# -- a rule that ends the sweep ----------------------------------------------------------------------------------------
+
+TARGET = {"stopping": {"rules": ["target"], "target": {"value": 0.9}}, "mode": "max", "max_epochs": 9}
+
+
+def reached(drive):
+    """Return a driver of two trials at once, of which the second has reached the target, and both jobs."""
+    driver = drive(**TARGET)
+    one, two = driver.next(), driver.next()
+    assert not driver.report(one.trial, 1, report(1, 0.5)) and not driver.report(two.trial, 1, report(1, 0.8))
+    assert driver.report(two.trial, 1, report(2, 0.95))
+    return driver, one, two
+
+
+def test_a_target_ends_the_sweep_and_what_is_in_flight(drive):
+    driver, one, _ = reached(drive)
+
+    # no further trial, though a third was asked for
+    assert driver.next() is None and not driver.finished
+    # what runs ends at its next report
+    assert driver.report(one.trial, 1, report(2, 0.6))
+    assert driver.finished and driver.nothing_left()
+    assert [record.status for record in driver.history.trials.values()] == ["stopped", "stopped"]
+    why = "target: t0002 reached 0.95 at epoch 2, where 0.9 was asked for"
+    assert driver.over == why
+    # said once in the journal, and each trial's decision with its reason
+    assert [event.body for event in driver.journal.events() if event.kind == "note"] == [{"over": why}]
+    assert [event.body["reason"] for event in driver.journal.events() if event.kind == "stop"] == [why, why]
+
+
+def test_a_target_that_was_reached_stays_so_and_a_better_one_goes_on(drive):
+    driver, one, _ = reached(drive)
+
+    # a driver killed here: nothing is left to do, also for the trial that was in flight
+    resumed = again(driver)
+    assert resumed.over and resumed.next() is None and resumed.finished and resumed.nothing_left()
+
+    stopping = driver.sweep.stopping.model_copy(update={"options": {"target": {"value": 0.99}}})
+    further = again(driver, stopping=stopping)
+    assert further.over is None and further.next().trial == one.trial and not further.nothing_left()
+
+
+def test_a_target_reached_in_the_last_epoch_ends_the_sweep_too(drive):
+    driver = drive(**TARGET | {"max_epochs": 2})
+    job = driver.next()
+    driver.report(job.trial, 1, report(1, 0.5))
+
+    # the trial is done anyway, and returns
+    assert not driver.report(job.trial, 1, report(2, 0.95))
+    driver.end(job.trial, 1, DONE)
+
+    assert driver.next() is None and driver.finished
+    assert driver.history.trials[job.trial].status == "completed"

@@ -49,3 +49,25 @@ def test_the_spaces_that_come_with_the_project(tmp_path, monkeypatch, capsys):
     run_command(["list", "spaces", "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert "cnn_digits" in [row["name"] for row in rows]
+
+
+def test_every_strategy_and_its_options(capsys):
+    run_command(["list", "strategies", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(importlib.import_module("tuner.strategies").NAMES)
+    assert all(row["meaning"] for row in rows)
+
+    run_command(["list", "strategies"])
+    assert "[search.hyperopt] gamma = 0.25, candidates = 24" in capsys.readouterr().out
+
+
+def test_every_rule_and_its_options(capsys):
+    run_command(["list", "rules", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(importlib.import_module("tuner.stopping").RULES)
+    assert all(row["meaning"] and row["options"] for row in rows)
+
+    run_command(["list", "rules"])
+    out = capsys.readouterr().out
+    assert "[stopping.target] value (must be given)" in out
+    assert max(map(len, out.splitlines())) <= 80

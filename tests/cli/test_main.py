@@ -11,7 +11,7 @@ from tuner.cli.arguments import spread_sets
 from tuner.cli.main import run_command
 
 COMMANDS = [name for name, *_ in main._COMMANDS]
-LISTS = ["list trainables", "list data", "list spaces"]
+LISTS = [f"list {what}" for what in ("trainables", "data", "spaces", "strategies", "rules")]
 PRINTS_DATA = ["plan", "ls", "show", "best", "doctor", "predict", "whatif", "submit", "jobs", "pull", "compare", *LISTS]
 
 
@@ -47,7 +47,7 @@ MISTAKES = {
     "resume": "tuner resume: missing argument 'RUN'.",
     "resume x --trials 0": "greater than or equal to 1",
     "shwo": "tuner: no such command 'shwo'. Did you mean 'show'? See: tuner --help",
-    "list nope": "Valid: trainables, data, spaces.",
+    "list nope": "Valid: trainables, data, spaces, strategies, rules.",
     "list trainables cnnn": 'cnnn: there is no such trainable. Did you mean "cnn"?',
     "run nope.toml": "nope.toml: there is no file",
     "plan nope.toml": "nope.toml: there is no file",

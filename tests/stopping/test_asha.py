@@ -3,8 +3,19 @@
 import math
 
 import pytest
+from conformance_rules import RuleConformance
 
 from tuner.stopping import Asha
+
+
+class TestConformance(RuleConformance):
+    rule = Asha()
+    compares = True
+
+
+class TestConformanceOfBrackets(RuleConformance):
+    rule = Asha(brackets=2)
+    compares = True
 
 
 def curve(*values):
@@ -105,3 +116,27 @@ def test_the_reason_is_one_line_with_rank_and_rung():
     reason = Asha().decide(curves, "t", 3, 27)
 
     assert reason == "asha: rank 3 of 3 at epoch 3, where the best 1 go on"
+
+
+# --- brackets: hyperband ---
+
+
+def test_each_bracket_begins_later_and_has_fewer_trials():
+    rule = Asha(grace_epochs=1, reduction=3, brackets=3)
+
+    brackets = [rule.bracket(f"t{number:04d}") for number in range(1, 1301)]
+
+    assert [rule.rungs(27, bracket) for bracket in range(3)] == [[1, 3, 9], [3, 9], [9]]
+    # 9 : 3 : 1
+    assert brackets.count(0) > 800 and 230 < brackets.count(1) < 370 and 60 < brackets.count(2) < 140
+
+
+def test_trials_are_compared_within_their_bracket():
+    rule = Asha(grace_epochs=1, reduction=3, brackets=2)
+    first = [f"t{number:04d}" for number in range(99) if rule.bracket(f"t{number:04d}") == 0]
+    later = next(f"t{number:04d}" for number in range(99) if rule.bracket(f"t{number:04d}") == 1)
+    curves = {trial: curve(0.1, 0.1, 0.1) for trial in first} | {later: curve(9.0, 9.0, 9.0)}
+
+    # far worse than all others, of which none runs in its race
+    assert not any(rule.decide(curves, later, epoch, 27) for epoch in (1, 2, 3))
+    assert rule.decide(curves | {first[0]: curve(9.0)}, first[0], 1, 27)

@@ -3,8 +3,14 @@
 import math
 
 import pytest
+from conformance_rules import RuleConformance
 
 from tuner.stopping import Median
+
+
+class TestConformance(RuleConformance):
+    rule = Median()
+    compares = True
 
 
 def curve(*values):

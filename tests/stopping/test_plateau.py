@@ -3,8 +3,13 @@
 import math
 
 import pytest
+from conformance_rules import RuleConformance
 
 from tuner.stopping import Plateau
+
+
+class TestConformance(RuleConformance):
+    rule = Plateau()
 
 
 def stopped_at(rule, values, max_epochs=30):

@@ -16,7 +16,7 @@ def sentences(rules, options):
 
 
 def sweep(rules, options):
-    return SimpleNamespace(stopping=SimpleNamespace(rules=rules, options=options))
+    return SimpleNamespace(mode="min", stopping=SimpleNamespace(rules=rules, options=options))
 
 
 def test_make_rules_in_the_order_of_the_file():
@@ -45,7 +45,11 @@ def test_a_good_table_has_no_problems():
     ("rules", "options", "sentence"),
     [
         (["ahsa"], {}, "a.toml: stopping.rules: unknown rule, but got ('ahsa'). Did you mean \"asha\"?"),
-        (["zzz"], {}, "a.toml: stopping.rules: unknown rule, but got ('zzz'). Valid: asha, median, plateau."),
+        (
+            ["zzz"],
+            {},
+            "a.toml: stopping.rules: unknown rule, but got ('zzz'). Valid: asha, median, plateau, divergence, target.",
+        ),
         (["asha", "asha"], {}, "a.toml: stopping.rules: each rule stands once, but got ('asha' twice)."),
         (
             ["asha"],
@@ -90,6 +94,18 @@ def test_a_good_table_has_no_problems():
         ),
         (["plateau"], {"platau": {}}, 'a.toml: stopping.platau: unknown key. Did you mean "plateau"?'),
         ([], {"rulse": []}, 'a.toml: stopping.rulse: unknown key. Did you mean "rules"?'),
+        (["target"], {}, "a.toml: stopping.target.value: is required."),
+        (["target"], {"target": {}}, "a.toml: stopping.target.value: is required."),
+        (
+            ["target"],
+            {"target": {"value": "high"}},
+            "a.toml: stopping.target.value: a number is needed, but got ('high').",
+        ),
+        (
+            ["divergence"],
+            {"divergence": {"factor": 0}},
+            "a.toml: stopping.divergence.factor: factor > 0.0 must hold, but got (0).",
+        ),
         (["asha"], {"asha": 3}, "a.toml: stopping.asha: a table of options is needed, but got (3)."),
     ],
 )

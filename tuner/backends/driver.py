@@ -59,6 +59,7 @@ class Driver:
     Attributes:
         epochs_done: Epochs committed by this driver.
         idle_s: Seconds of workers that waited for results that `search.deterministic` holds out for, all together.
+        over: Why a rule ended the whole sweep; None: none did.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Driver:
             for epoch, row in record.epochs.items() if record.stage in COMPARED else ():
                 self._note_value(record, epoch, row.metrics.get(sweep.metric))
         self._clocks = Clocks(sweep.failure.epoch_timeout_s, self.history.trials.values())
+        self.over = self._find_over()  # why the whole sweep is over, though some trials are left
         # Trials left without an end by a driver that died, and those to be tried again.
         self._waiting = [record for record in self._records() if record.status not in FINISHED]
 
@@ -147,10 +149,13 @@ class Driver:
         """Whether nothing runs and nothing is left to run."""
         if self.running:
             return False
-        return self.halted is not None or (not self._waiting and (self._exhausted or self._spent()))
+        ended = self.halted is not None or self.over is not None
+        return ended or (not self._waiting and (self._exhausted or self._spent()))
 
     def nothing_left(self) -> bool:
         """Return whether every trial that this stage asks for is there, with an end; commits nothing."""
+        if self.over:
+            return True
         if self._waiting:
             return False
         if self.stage.listed is not None:
@@ -190,6 +195,8 @@ class Driver:
         return budget is not None and time.monotonic() - self._began >= budget
 
     def _next_record(self) -> TrialRecord | None:
+        if self.over:
+            return None
         if self._waiting:
             return self._waiting.pop(0)
         if self._exhausted or self._spent():
@@ -311,6 +318,9 @@ class Driver:
             rows.append(Event("checkpoint", trial, attempt, report.epoch, report.checkpoint))
         self._note_value(record, report.epoch, report.metrics.get(self.sweep.metric))
         outcome = self._judge(record, report)
+        over = self._find_over()
+        if over and not self.over:
+            rows.append(Event("note", trial, body={"over": over}))
         if outcome and outcome.status == "stopped":
             rows.append(Event("stop", trial, attempt, report.epoch, {"reason": outcome.error}))
             outcome = dataclasses.replace(outcome, error=None)
@@ -321,6 +331,7 @@ class Driver:
             self._commit(*rows)
         finally:  # what was not committed is no part of any curve
             self._forget_values(record, max(record.epochs, default=0))
+        self.over = self.over or over
         self.epochs_done += 1
         self._clean_up(record)
         return outcome is not None
@@ -353,6 +364,10 @@ class Driver:
             for trial, curve in self._curves.items()
             if trial == record.trial or self._may_know(record.proposal, trials[trial].proposal)
         }
+
+    def _find_over(self) -> str | None:
+        """Return why a rule ends the whole sweep."""
+        return next(filter(None, (rule.over(self._curves) for rule in self.rules)), None)
 
     def _note_value(self, record: TrialRecord, epoch: int, value: float | None) -> None:
         if value is None:

@@ -1,4 +1,4 @@
-"""`tuner list`: what there is to choose from: trainables, data sets, search spaces."""
+"""`tuner list`: what there is to choose from: trainables, data sets, search spaces, strategies, stopping rules."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import typer
 from tuner.cli.arguments import Json
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.text import Text
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List trainables, data sets, search spaces.",
+    help="List trainables, data, spaces, strategies, rules.",
     epilog="Example: tuner list trainables cnn",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -104,6 +105,51 @@ def spaces(json: Json = False) -> int:
     rows = [{"name": file.stem, "meaning": _first_comment(file), "file": path_text(file)} for file in files]
     shown = [(row["file"], row["meaning"]) for row in rows]
     return _print(rows, shown, json, "" if rows else "There are none here.")
+
+
+@app.command("strategies", epilog="Example: tuner list strategies")
+def strategies(json: Json = False) -> int:
+    """List the strategies and the options of each."""
+    from tuner.strategies import MEANINGS, NAMES, OPTIONS
+
+    rows = [
+        {"name": name, "meaning": MEANINGS.get(name, ""), "options": _defaults(OPTIONS.get(name))} for name in NAMES
+    ]
+    return _print(rows, _with_options(rows, "search"), json)
+
+
+@app.command("rules", epilog="Example: tuner list rules")
+def rules(json: Json = False) -> int:
+    """List the stopping rules and the options of each."""
+    from tuner.stopping import MEANINGS, RULES
+
+    rows = [
+        {"name": name, "meaning": MEANINGS.get(name, ""), "options": _defaults(rule)} for name, rule in RULES.items()
+    ]
+    return _print(rows, _with_options(rows, "stopping"), json)
+
+
+def _defaults(model: type[BaseModel] | None) -> dict[str, Any]:
+    """Return a table's options with their defaults; None for one that must be given."""
+    fields = model.model_fields if model else {}
+    return {
+        name: None if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+    }
+
+
+def _with_options(rows: list[dict[str, Any]], table: str) -> list[tuple[str, str]]:
+    from tuner.cli import words
+
+    shown = []
+    for row in rows:
+        options = [
+            f"{name} (must be given)" if value is None else f"{name} = {words.value(value)}"
+            for name, value in row["options"].items()
+        ]
+        last = f"\n[{table}.{row['name']}] {', '.join(options)}" if options else ""
+        shown.append((row["name"], f"{row['meaning']}{last}"))
+    return shown
 
 
 def _spaces_folder() -> Path | None:

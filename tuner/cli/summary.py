@@ -32,6 +32,9 @@ def summary(results: Results, sweep: Sweep, seconds: float) -> Iterator[Text]:
         f": {words.count(total, 'trial')} in {words.duration(seconds)}: ",
         words.states(results.counts()),
     )
+    for note in results.history.notes:
+        if "over" in note:
+            yield Text(f"ended by  {note['over']}")
     if best := _best(results):
         yield Text()
         yield from _best_lines(results, sweep, best)

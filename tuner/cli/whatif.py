@@ -39,6 +39,7 @@ def whatif(run: Run, stopping: Stopping, set_: Set = None, json: Json = False) -
 
     rules = _rules(stopping, overrides(set_))
     results = load(run, small)
+    rules = [rule.for_mode(results.mode) for rule in rules]
     # A trial that its driver left behind is interrupted, whatever its last row says.
     records = [dataclasses.replace(record, status=results.status_of(record)) for record in results.records()]
     told = what_if(records, rules, results.metric, results.mode, results.max_epochs)

@@ -21,6 +21,14 @@ class Rule(Options):
 
     name: ClassVar[str]
 
+    def for_mode(self, mode: str) -> Rule:
+        """Return the rule as a sweep of this mode ("max" or "min") needs it: its options may be metric values."""
+        return self
+
+    def over(self, curves: Curves) -> str | None:
+        """Return a one-line reason to end the whole sweep, or None; what it says must follow from the curves alone."""
+        return None
+
     @abstractmethod
     def decide(self, curves: Curves, trial: str, epoch: int, max_epochs: int) -> str | None:
         """Return a one-line reason to stop the trial now, or None to let it go on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import fmean, median
 from typing import ClassVar
 
@@ -38,11 +39,16 @@ class Median(Rule):
             for other, curve in curves.items()
             if other != trial and has_reached(curve, epoch)
         ]
-        if len(means) < self.min_trials or best_until(curves[trial], epoch) <= median(means):
+        if len(means) < self.min_trials or _no_worse(best_until(curves[trial], epoch), median(means)):
             return None
         return (
             f"median: the best up to epoch {epoch} is worse than the median of {len(means)} other trials' running means"
         )
+
+
+def _no_worse(value: float, than: float) -> bool:
+    """Compare, equal but for the rounding of a mean included: the mean of three 0.9 is not 0.9."""
+    return value <= than or math.isclose(value, than, rel_tol=1e-9)
 
 
 def _running_mean(curve: Curve, epoch: int) -> float:

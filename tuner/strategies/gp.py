@@ -178,11 +178,12 @@ def warped(losses: Rows) -> Rows:
     """
     from scipy.stats import norm, rankdata
 
-    losses = losses / (np.abs(losses).max() or 1.0)  # squares of what a float just holds would overflow
-    middle = np.median(losses)
+    middle = np.sort(losses)[(len(losses) - 1) // 2]
     good, shares = losses <= middle, (rankdata(losses) - 0.5) / len(losses)
-    scale = np.sqrt(np.mean(np.square(losses[good] - middle)))
-    half = np.where(good, losses, middle + (scale or 1.0) * norm.ppf(np.maximum(shares, 0.5)))
+    # Only the better half is reckoned with, and its size taken out first: squares of the largest floats overflow.
+    kept = np.minimum(losses, middle) / (np.abs(losses[good]).max() or 1.0)
+    scale = np.sqrt(np.mean(np.square(kept[good] - kept.max()))) or 1.0
+    half = kept + np.where(good, 0.0, scale * norm.ppf(np.maximum(shares, 0.5)))
     width = half.max() - half.min()
     if not width > 0:
         return np.zeros(len(losses))

@@ -96,6 +96,7 @@ class OptunaSampler(Modelled):
                     study.sampler = self._sampler(derive_seed(self.seed, self.name, "replay", place))
                     study.enqueue_trial(each.numbers)
                     trial = study.ask()
+                    _ = trial.relative_params  # where a sampler takes its notes; the trial's own numbers are given
                     suggested(self._compiled, trial)
                     study.tell(trial, each.loss)
                 study.sampler = self._sampler(seed)
