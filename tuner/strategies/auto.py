@@ -10,7 +10,6 @@ from tuner.space import Space, derive_seed
 from tuner.strategies.base import Config, Observation, Proposal, config_key
 from tuner.strategies.gp import GaussianProcess
 from tuner.strategies.hyperopt_tpe import HyperoptTPE
-from tuner.strategies.losses import finished_losses
 from tuner.strategies.modelled import Modelled, Told
 
 # What each model's share is before it has shown anything, and how many proposals that is worth.
@@ -18,7 +17,7 @@ SHARES = {"gp": 0.8, "hyperopt": 0.2}
 WORTH = 6.0
 FADES = 0.9  # of what a proposal has shown, with every later one of the same model
 LEAST = 0.1  # of the turns, so that what has found nothing so far may still find the next
-RISKY = 0.15  # probability to fail from which another model's proposal is asked again
+RISKY = 0.2  # probability to fail from which another model's proposal is asked again
 TRIES = 4
 
 
@@ -93,9 +92,9 @@ class Auto(Modelled):
 
     def _shares(self, history: Sequence[Observation]) -> tuple[dict[str, float], dict[str, tuple[int, int]]]:
         """Return each model's share of the turns; and how many of its proposals were the best yet, and how many."""
-        worth = {name: WORTH for name in SHARES}
-        merit = {name: WORTH for name in SHARES}
-        found = {name: (0, 0) for name in SHARES}
+        worth = dict.fromkeys(SHARES, WORTH)
+        merit = dict.fromkeys(SHARES, WORTH)
+        found = dict.fromkeys(SHARES, (0, 0))
         best = math.inf
         for seen in history:
             improved = seen.loss is not None and math.isfinite(seen.loss) and seen.loss < best

@@ -2,50 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tuner.strategies.gp_cube import Rows
+from tuner.strategies.gp_cube import Cube, Rows
+from tuner.strategies.regions import regions
 
 RISKY = 0.25
 
 
 class Failing:
-    """How probable it is that a config fails.
+    """How probable it is that a config fails: the larger of two estimates.
 
-    A Gaussian process is fitted to what became of the trials, 1 for a failure and 0 for the others, with its own
-    length scales: what a config fails by need not be what its loss depends on. A config fails with the probability that
-    the process lies above the middle. Far from all trials that is near the share of failures so far. (A regression of
-    labels, since a Laplace approximation is too slow for every proposal; C. Rasmussen and C. Williams, "Gaussian
-    Processes for Machine Learning", 2006, section 6.5.)
+    One is the process of a Gaussian process, fitted to what became of the trials, 1 for a failure and 0 for the others,
+    with its own length scales: what a config fails by need not be what its loss depends on. A config fails with the
+    probability that the process lies above the middle. (A regression of labels, as in C. Rasmussen and C. Williams,
+    "Gaussian Processes for Machine Learning", 2006, section 6.5: Laplace's approximation is too slow for each proposal.)
+
+    The other is what most failures of training are like, a parameter beyond an end (see `regions`): a process of few
+    failures knows nothing of ends, and tries each corner.
 
     Args:
-        features: Of the trials that are over (n, features).
+        cube: The space.
+        rows: The trials that are over (n, width).
         failed: Which of them failed (n).
         regressor: Returns a process with the kernel that was fitted for these labels, which have mean 0 and variance 1.
     """
 
-    def __init__(self, features: Rows, failed: Any, regressor: Callable[[Rows], Any]) -> None:
+    def __init__(self, cube: Cube, rows: Rows, failed: Any, regressor: Callable[[Rows], Any]) -> None:
         labels, self._middle = scaled(failed)
+        self._cube = cube
         self._limit = max(RISKY, float(np.mean(failed)) + 0.1)
-        self._process = regressor(labels).fit(features, labels)
+        self._regions = regions(cube, rows, failed)
+        self._process = regressor(labels).fit(cube.features(rows), labels)
 
-    def odds(self, features: Rows) -> Rows:
-        """Return the probability of each row (n, features) to fail, in [0, 1]."""
+    def odds(self, rows: Rows) -> Rows:
+        """Return the probability of each row (n, width) to fail, in [0, 1]."""
         from scipy.stats import norm
 
-        mean, deviation = self._process.predict(features, return_std=True)
-        return np.asarray(norm.cdf((mean - self._middle) / np.maximum(deviation, 1e-6)))
+        mean, deviation = self._process.predict(self._cube.features(rows), return_std=True)
+        odds = np.asarray(norm.cdf((mean - self._middle) / np.maximum(deviation, 1e-6)))
+        for region in self._regions:
+            here = np.where(self._cube.has(rows, region.place), region.odds(rows[:, region.place]), 0.0)
+            odds = np.maximum(odds, here)
+        return odds
 
-    def caution(self, features: Rows) -> Rows:
+    def caution(self, rows: Rows) -> Rows:
         """Return what is added to the logarithm of a gain: that of the probability to succeed.
 
         Beyond RISKY, or what is usual in this space, it weighs more than any gain: late in a search gains are so small
         that a far corner, of which nothing is known but that it fails, would look better than all near the best.
         """
-        odds = self.odds(features)
+        odds = self.odds(rows)
         return np.where(odds > self._limit, -1e3 * odds, np.log1p(-np.minimum(odds, 0.999)))
 
 

@@ -82,7 +82,7 @@ class GaussianProcess(Modelled):
         rows = np.array([self._cube.row(each.numbers) for each in told])
         pending = np.array([each.state == "pending" for each in told])
         losses = warped(np.array([each.loss for each in told])[~pending])
-        model = _Posterior(kernel, self._cube.features(rows), losses, pending, self._failing(told, rows))
+        model = _Posterior(kernel, self._cube, rows, losses, pending, self._failing(told, rows))
         best = rows[~pending][np.argsort(losses, kind="stable")[:CENTRES]]
         for row in self._ranked(model, best, rng):
             config = self._compiled.decode(self._cube.numbers(row))
@@ -96,17 +96,17 @@ class GaussianProcess(Modelled):
         failing = self._failing(told, np.array([self._cube.row(each.numbers) for each in told]))
         if failing is None or numbers is None:
             return 0.0
-        return float(failing.odds(self._cube.features(np.array([self._cube.row(numbers)])))[0])
+        return float(failing.odds(np.array([self._cube.row(numbers)]))[0])
 
     def _ranked(self, model: _Posterior, best: Rows, rng: np.random.Generator) -> Rows:
         """Return candidates, the largest expected improvement first."""
         count = self._options.candidates
         shifted = (self._sobol.points(count) + rng.random(self._cube.width)) % 1
         rows = np.vstack([self._cube.stretched(shifted), self._cube.around(best, count // 2, STEPS, rng)])
-        gains = model.gains(self._cube.features(rows))
+        gains = model.gains(rows)
         top = rows[np.argsort(-gains, kind="stable")[:CENTRES]]
         near = self._cube.around(top, count // 2, STEPS / 4, rng)
-        rows, gains = np.vstack([rows, near]), np.concatenate([gains, model.gains(self._cube.features(near))])
+        rows, gains = np.vstack([rows, near]), np.concatenate([gains, model.gains(near)])
         ranked: Rows = rows[np.argsort(-gains, kind="stable")]
         return ranked
 
@@ -140,7 +140,7 @@ class GaussianProcess(Modelled):
             process.kernel.theta = self._fitted("failing", features[some], scaled(failed[some])[0])
             return process
 
-        return Failing(features, failed, regressor)
+        return Failing(self._cube, rows[over], failed, regressor)
 
 
 def _beginning(count: int) -> int:
@@ -228,8 +228,11 @@ def fitted(features: Rows, losses: Rows) -> Rows:
 class _Posterior:
     """What is known after the trials: the mean from those that are over, the uncertainty from all."""
 
-    def __init__(self, theta: Rows, features: Rows, losses: Rows, pending: Any, failing: Failing | None) -> None:
-        self._failing = failing
+    def __init__(
+        self, theta: Rows, cube: Cube, rows: Rows, losses: Rows, pending: Any, failing: Failing | None
+    ) -> None:
+        self._cube, self._failing = cube, failing
+        features = cube.features(rows)
         self._over = self._fit(theta, features[~pending], losses)
         self._all = self._fit(theta, features, np.zeros(len(features))) if pending.any() else self._over
         # The best that the model believes, not the best that was seen: that may have been luck.
@@ -240,10 +243,11 @@ class _Posterior:
         regressor.kernel.theta = theta
         return regressor.fit(features, losses)
 
-    def gains(self, features: Rows) -> Rows:
+    def gains(self, rows: Rows) -> Rows:
         """Return the logarithm of the improvement that is expected of each row, up to rounding far out."""
         from scipy.stats import norm
 
+        features = self._cube.features(rows)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a variance below 0 by rounding is set to 0
             if self._all is self._over:
@@ -254,5 +258,7 @@ class _Posterior:
         z = (self._best - mean) / deviation
         gain = z * norm.cdf(z) + norm.pdf(z)
         # Far below, where that is 0 by rounding, its logarithm goes as -z^2 / 2.
-        safe = 0.0 if self._failing is None else self._failing.caution(features)
-        return np.asarray(safe + np.log(deviation) + np.where(z > -6, np.log(np.maximum(gain, 1e-300)), -(z**2) / 2 - 5))
+        safe = 0.0 if self._failing is None else self._failing.caution(rows)
+        return np.asarray(
+            safe + np.log(deviation) + np.where(z > -6, np.log(np.maximum(gain, 1e-300)), -(z**2) / 2 - 5)
+        )

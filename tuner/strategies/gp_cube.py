@@ -27,6 +27,7 @@ class Cube:
     """
 
     def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
         self._leaves = compiled.leaves
         self._column = {leaf.label: place for place, leaf in enumerate(self._leaves)}
         self._weights = {
@@ -93,6 +94,19 @@ class Cube:
                 for option in range(options if options > 2 else options - 1)
             )
         return np.column_stack(columns) if columns else np.zeros((len(rows), 1))
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """The leaf of each column."""
+        return self._leaves
+
+    def has(self, rows: Rows, place: int) -> Any:
+        """Return which rows (n, width) have the parameter of a column: those whose choices ask for it."""
+        return np.broadcast_to(self._active(rows, place), len(rows))
+
+    def option(self, place: int, value: int) -> int:
+        """Return the index of the option that a choice's coordinate stands for."""
+        return self._compiled.options(self._leaves[place])[value]
 
     def _active(self, rows: Rows, place: int) -> Any:
         conditions = self._conditions[place]

@@ -1,0 +1,102 @@
+"""Regions in which every config failed: a parameter beyond an end, or an option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tuner.space import Choice, Leaf, Numeric
+from tuner.strategies.gp_cube import Cube, Rows
+
+SOME = 3  # failures that make a region worth a sentence
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a space in which every config that was tried failed.
+
+    Args:
+        leaf: The parameter.
+        place: Its column in a cube.
+        sense: 1: from the edge upwards; -1: downwards; 0: at it, an option's place.
+        edge: Coordinate of the failure that lies nearest to the others.
+        ok: Coordinate of the nearest that did not fail; beyond the range where none did.
+        failed: How many failed, of as many.
+    """
+
+    leaf: Leaf
+    place: int
+    sense: int
+    edge: float
+    ok: float
+    failed: int
+
+    def odds(self, coordinates: Rows) -> Rows:
+        """Return the probability to fail: (failed + 1) / (failed + 2) in the region, less in the gap before it."""
+        most = (self.failed + 1) / (self.failed + 2)  # Laplace's rule of succession
+        if self.sense == 0:
+            return np.where(coordinates == self.edge, most, 0.0)
+        depth = (coordinates - self.ok) / (self.edge - self.ok)
+        return most * np.clip(depth, 0.0, 1.0)
+
+    def covers(self, coordinates: Rows) -> Any:
+        """Return which of the coordinates lie in it."""
+        return coordinates == self.edge if self.sense == 0 else self.sense * (coordinates - self.edge) >= 0
+
+    def sentence(self, cube: Cube) -> str:
+        """Return it for a person: "learning_rate >= 0.31: 9 of 9 failed"."""
+        domain = self.leaf.domain
+        if isinstance(domain, Choice):
+            what = f"= {domain.options[cube.option(self.place, int(self.edge))]}"
+        else:
+            assert isinstance(domain, Numeric)
+            low, high = domain.latent
+            value = domain.from_latent(low + self.edge * (high - low))
+            what = f"{'>=' if self.sense > 0 else '<='} {value:.3g}"
+        return f"{self.leaf.name} {what}: {self.failed} of {self.failed} failed"
+
+
+def regions(cube: Cube, rows: Rows, failed: Any) -> list[Region]:
+    """Return the regions that explain failures, the one that explains the most first.
+
+    One after another is taken that holds the most failures that none before it does; after the first, two at least.
+
+    Args:
+        cube: The space.
+        rows: The trials that are over (n, width).
+        failed: Which of them failed (n).
+    """
+    found: list[Region] = []
+    left = np.array(failed)
+    while left.any():
+        held = [(int(left[_members(cube, region, rows)].sum()), region) for region in _all(cube, rows, failed)]
+        count, best = max(held, key=lambda pair: (pair[0], pair[1].failed), default=(0, None))
+        if best is None or count < min(2, len(found) + 1):
+            break
+        found.append(best)
+        left = left & ~_members(cube, best, rows)
+    return found
+
+
+def _members(cube: Cube, region: Region, rows: Rows) -> Any:
+    return region.covers(rows[:, region.place]) & cube.has(rows, region.place)
+
+
+def _all(cube: Cube, rows: Rows, failed: Any) -> Iterator[Region]:
+    """Yield every region in which nothing but failures lies."""
+    for place, leaf in enumerate(cube.leaves):
+        has = cube.has(rows, place)
+        values, bad = rows[has, place], failed[has]
+        if isinstance(leaf.domain, Choice):
+            for option in np.unique(values[bad]):
+                if bad[values == option].all() and (count := int((values == option).sum())) > 1:
+                    yield Region(leaf, place, 0, float(option), -1.0, count)
+            continue
+        for sense in (1, -1):
+            ok = max((sense * values)[~bad], default=-2.0)
+            beyond = (sense * values)[bad & (sense * values > ok)]
+            if len(beyond):
+                yield Region(leaf, place, sense, sense * float(beyond.min()), sense * float(ok), len(beyond))
