@@ -85,12 +85,12 @@ def drive(strategy, count, loss=square, history=()):
         if proposal is None:
             break
         proposals.append(proposal)
-        history.append(Observation(len(history) + 1, proposal.config, "done", loss(proposal.config)))
+        history.append(Observation(len(history) + 1, proposal.config, "done", loss(proposal.config), proposal.by))
     return proposals
 
 
 def observed(proposals):
-    return [Observation(index, p.config, "done", square(p.config)) for index, p in enumerate(proposals, start=1)]
+    return [Observation(index, p.config, "done", square(p.config), p.by) for index, p in enumerate(proposals, start=1)]
 
 
 def lose(observation, loss):

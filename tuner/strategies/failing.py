@@ -19,7 +19,7 @@ class Failing:
     One is the process of a Gaussian process, fitted to what became of the trials, 1 for a failure and 0 for the others,
     with its own length scales: what a config fails by need not be what its loss depends on. A config fails with the
     probability that the process lies above the middle. (A regression of labels, as in C. Rasmussen and C. Williams,
-    "Gaussian Processes for Machine Learning", 2006, section 6.5: Laplace's approximation is too slow for each proposal.)
+    "Gaussian Processes for Machine Learning", 2006, section 6.5; Laplace's approximation is too slow here.)
 
     The other is what most failures of training are like, a parameter beyond an end (see `regions`): a process of few
     failures knows nothing of ends, and tries each corner.

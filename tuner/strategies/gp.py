@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -76,6 +77,11 @@ class GaussianProcess(Modelled):
     def _suggest(self, told: Sequence[Told], number: int, seed: int, attempt: int, seen: set[str]) -> Config | None:
         if not self._compiled.leaves:
             return None
+        with _threads().limit(limits=1):  # small matrices, beside trials that want the cores
+            return self._best(told, seed, seen)
+
+    def _best(self, told: Sequence[Told], seed: int, seen: set[str]) -> Config | None:
+        """Return the config that promises most, of those that were not tried."""
         rng = np.random.default_rng(seed)
         kernel = self._kernel(told)
         told = _part(told, self._options.max_trials)
@@ -93,10 +99,11 @@ class GaussianProcess(Modelled):
     def odds_to_fail(self, told: Sequence[Told], config: Config) -> float:
         """Return the probability that a config fails, as far as the trials tell."""
         numbers = self._compiled.encode(config)
-        failing = self._failing(told, np.array([self._cube.row(each.numbers) for each in told]))
-        if failing is None or numbers is None:
-            return 0.0
-        return float(failing.odds(np.array([self._cube.row(numbers)]))[0])
+        with _threads().limit(limits=1):
+            failing = self._failing(told, np.array([self._cube.row(each.numbers) for each in told]))
+            if failing is None or numbers is None:
+                return 0.0
+            return float(failing.odds(np.array([self._cube.row(numbers)]))[0])
 
     def _ranked(self, model: _Posterior, best: Rows, rng: np.random.Generator) -> Rows:
         """Return candidates, the largest expected improvement first."""
@@ -141,6 +148,15 @@ class GaussianProcess(Modelled):
             return process
 
         return Failing(self._cube, rows[over], failed, regressor)
+
+
+@functools.cache
+def _threads() -> Any:
+    """Return the libraries of this process that compute in threads; scikit-learn's are loaded by then."""
+    import sklearn.gaussian_process  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _beginning(count: int) -> int:
