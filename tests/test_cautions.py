@@ -69,7 +69,7 @@ def test_a_good_sweep_has_no_warnings(tables):
         ),
         (
             {"search": {"trials": 8}, "cpus": 16},
-            "resources.max_concurrent: all 8 trials start at once, so hyperopt learns from none of them. Raise "
+            "resources.max_concurrent: all 8 trials start at once, so auto learns from none of them. Raise "
             "search.trials, or set max_concurrent = 2.",
         ),
         (

@@ -33,7 +33,7 @@ def planned(space=None, cpus=4, gpus=0, **tables):
 
 def test_trials_are_configs_times_repeats_and_epochs_are_at_most_all_of_them():
     plan = planned(search={"trials": 6, "repeats": 3}, max_epochs=10)
-    assert (plan.strategy, plan.proposals, plan.trials, plan.epochs) == ("hyperopt", 6, 18, 180)
+    assert (plan.strategy, plan.proposals, plan.trials, plan.epochs) == ("auto", 6, 18, 180)
     assert plan.configs == ()
 
 

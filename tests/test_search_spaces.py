@@ -17,18 +17,18 @@ FOLDER = Path(__file__).parents[1] / "search_spaces"
 # file -> strategy, data set, trials, epochs of all trials at most
 SPACES = {
     "cnn_activations": ("grid", "digits", 18, 180),
-    "cnn_cats_vs_dogs": ("hyperopt", "images", 20, 300),
-    "cnn_cifar10": ("hyperopt", "cifar10", 30, 600),
+    "cnn_cats_vs_dogs": ("auto", "images", 20, 300),
+    "cnn_cifar10": ("auto", "cifar10", 30, 600),
     "cnn_digits": ("hyperopt", "digits", 24, 240),
-    "cnn_fashion_mnist": ("hyperopt", "fashion_mnist", 16, 80),
+    "cnn_fashion_mnist": ("auto", "fashion_mnist", 16, 80),
     "cnn_grid": ("grid", "digits", 9, 90),
-    "cnn_mnist": ("hyperopt", "mnist", 16, 128),
+    "cnn_mnist": ("auto", "mnist", 16, 128),
     "learning_rate_only": ("one_at_a_time", "digits", 12, 60),
-    "mlp_diabetes": ("hyperopt", "diabetes", 24, 720),
-    "mlp_housing": ("hyperopt", "table", 24, 480),
-    "mlp_titanic": ("hyperopt", "table", 30, 900),
-    "optimizers": ("hyperopt", "digits", 32, 320),
-    "resnet_cifar10": ("hyperopt", "cifar10", 24, 720),
+    "mlp_diabetes": ("auto", "diabetes", 24, 720),
+    "mlp_housing": ("auto", "table", 24, 480),
+    "mlp_titanic": ("auto", "table", 30, 900),
+    "optimizers": ("auto", "digits", 32, 320),
+    "resnet_cifar10": ("auto", "cifar10", 24, 720),
 }
 BUNDLED = [name for name, (_, data, *_) in SPACES.items() if data in ("digits", "diabetes")]
 

@@ -308,7 +308,7 @@ BAD_FILES = {
     ),
     "initial_random without hyperopt": (
         GOOD + '[search]\nstrategy = "random"\ninitial_random = 5\n',
-        ("search.initial_random", "is not an option of random", "5", 'strategy = "hyperopt"'),
+        ("search.initial_random", "is not an option of random", "5", 'strategy = "auto"'),
     ),
     "manual without points": (
         GOOD + '[search]\nstrategy = "manual"\n',
@@ -509,8 +509,8 @@ def test_defaults_of_the_smallest_file(load):
     sweep = load(GOOD, name="my first sweep.toml")
     assert (sweep.name, sweep.seed, sweep.max_epochs) == ("my-first-sweep", 0, 10)
     assert (sweep.metric, sweep.mode) == ("val_accuracy", "max")
-    assert (sweep.search.strategy, sweep.search.trials, sweep.search.repeats) == ("hyperopt", 20, 1)
-    assert sweep.search.initial_random == 5
+    assert (sweep.search.strategy, sweep.search.trials, sweep.search.repeats) == ("auto", 20, 1)
+    assert sweep.search.initial_random == 3
     assert sweep.search.points == ()
     assert sweep.stopping.rules == ()
     assert sweep.resources.cpus_per_trial == 1.0
@@ -545,6 +545,12 @@ def test_metric_and_mode_of_a_builtin(name, metric, mode, expected):
 @pytest.mark.parametrize(("trials", "expected"), [(1, 3), (8, 3), (20, 5), (64, 16), (500, 20)])
 def test_random_start_is_a_quarter_of_the_trials(load, trials, expected):
     # Trap 2: with hyperopt's own 20, a sweep of 20 trials is a random search.
+    search = f'[search]\nstrategy = "hyperopt"\ntrials = {trials}\n'
+    assert load(GOOD + search).search.initial_random == expected
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(1, 3), (20, 3), (500, 3)])
+def test_the_random_start_of_auto_fits_the_space_too(load, trials, expected):
     assert load(GOOD + f"[search]\ntrials = {trials}\n").search.initial_random == expected
 
 
@@ -1035,7 +1041,7 @@ def test_a_strategys_options_are_filled_in_and_frozen(load):
 
 
 def test_an_option_of_a_strategy_can_be_overridden(load):
-    sweep = load(GOOD, "search.hyperopt.gamma=0.5")
+    sweep = load(GOOD, "search.hyperopt.gamma=0.5", 'search.strategy="hyperopt"')
 
     assert sweep.search.options["hyperopt"]["gamma"] == 0.5
 
@@ -1053,7 +1059,7 @@ def test_a_strategys_options_in_python():
         metric="loss",
         mode="min",
         space={"x": tuner.Uniform(0, 1)},
-        search={"hyperopt": {"gamma": 0.3}},
+        search={"strategy": "hyperopt", "hyperopt": {"gamma": 0.3}},
     )
 
     # and from one sweep to another

@@ -16,7 +16,7 @@ from tuner.strategies.losses import told_losses
 
 def test_names():
     assert (
-        *("grid", "random", "quasi_random", "hyperopt", "anneal", "gp", "optuna", "one_at_a_time", "manual"),
+        *("auto", "grid", "random", "quasi_random", "hyperopt", "anneal", "gp", "optuna", "one_at_a_time", "manual"),
     ) == NAMES
     assert set(MEANINGS) == set(NAMES)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.errors import Problem, SweepError, nearest
-from tuner.space import Space
+from tuner.space import Fixed, Space
 from tuner.space.values import option_texts, toml_key, under
 from tuner.spec.checks import Written, check_sweep, complete_points, walk
 from tuner.spec.code import check_trainable, is_builtin, own_defaults, short_name
@@ -212,10 +212,10 @@ def _search(raw: Any, space: Space | None, own: Mapping[str, Any], problems: lis
     if strategy == "manual" and search.points:
         given.setdefault("trials", len(search.points))
     if strategy in strategies.RANDOM_START:
-        # Trap 2: hyperopt's own 20 random configs would make a sweep of 20 trials a random search.
-        given.setdefault("initial_random", max(3, min(20, search.trials // 4)))
+        width = sum(not isinstance(leaf.domain, Fixed) for leaf in space.leaves()) if space else 0
+        given.setdefault("initial_random", strategies.random_start(strategy, search.trials, width))
     elif search.initial_random is not None:
-        rule, remedy = f"is not an option of {strategy}", 'Remove it, or set strategy = "hyperopt".'
+        rule, remedy = f"is not an option of {strategy}", 'Remove it, or set strategy = "auto".'
         problems.append(Problem("search.initial_random", rule, toml_text(search.initial_random), remedy))
     given["points"] = complete_points(search.points, space, own, problems)
     found = strategies.check(strategy, tables)

@@ -107,7 +107,7 @@ class SearchSpec(Table):
         options: The strategy's own options, filled in, under its name: the table [search.NAME].
     """
 
-    strategy: Text = "hyperopt"
+    strategy: Text = "auto"
     trials: Count = 20
     repeats: Count = 1
     initial_random: Count | None = None

@@ -36,13 +36,14 @@ __all__ = [
     "check",
     "filled",
     "make_strategy",
+    "random_start",
 ]
 
 
 def _auto(sweep: Sweep) -> Strategy:
     from tuner.strategies.auto import Auto
 
-    return Auto(sweep.space, sweep.seed, sweep.search.trials, sweep.search.points)
+    return Auto(sweep.space, sweep.seed, sweep.search.trials, _start(sweep), sweep.search.points)
 
 
 def _grid(sweep: Sweep) -> Strategy:
@@ -113,8 +114,23 @@ STRATEGIES: dict[str, Callable[[Sweep], Strategy]] = {
 NAMES = tuple(STRATEGIES)
 """The names of the strategies that come with the project."""
 
-RANDOM_START = ("hyperopt", "anneal", "gp", "optuna")
+RANDOM_START = ("auto", "hyperopt", "anneal", "gp", "optuna")
 """Strategies that begin with search.initial_random configs."""
+
+
+def random_start(strategy: str, trials: int, width: int) -> int:
+    """Return how many random configs a strategy begins with, where the sweep does not say.
+
+    Args:
+        strategy: Its name.
+        trials: Configs in all.
+        width: Parameters that vary.
+    """
+    if strategy == "auto":  # spread evenly, so fewer do; and a narrow space wants fewer still
+        return max(3, min(round(trials / 5), width + 2, 12))
+    # Trap 2: hyperopt's own 20 random configs would make a sweep of 20 trials a random search.
+    return max(3, min(20, trials // 4))
+
 
 MEANINGS = {
     "auto": "fits the space and the budget: the whole of a small space; else a spread start, then models in turn",

@@ -35,19 +35,20 @@ class Auto(Modelled):
         space: Where to search.
         seed: The sweep's seed.
         trials: How many configs there will be.
+        initial_random: Quasi-random configs after the points, before the models take over.
         points: Configs to begin with.
     """
 
     name = "auto"
     model = "the models"
 
-    def __init__(self, space: Space, seed: int, trials: int, points: Iterable[Config] = ()) -> None:
+    def __init__(
+        self, space: Space, seed: int, trials: int, initial_random: int, points: Iterable[Config] = ()
+    ) -> None:
         points = list(points)
-        super().__init__(space, seed, 0, points)
+        super().__init__(space, seed, initial_random, points)
         self._whole = self.total is not None and self.total <= trials
-        width = len(self._compiled.leaves)
-        self._initial_random = max(3, min(round(trials / 5), width + 2, 12))
-        self._gp = GaussianProcess(space, derive_seed(seed, "gp"), self._initial_random, points)
+        self._gp = GaussianProcess(space, derive_seed(seed, "gp"), initial_random, points)
         self._tpe = HyperoptTPE(space, derive_seed(seed, "tpe"), 0)
 
     def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
