@@ -1,8 +1,8 @@
 """The others, each driven as its own documentation has it, in this process and one at a time.
 
-hyperopt.fmin: its own suggest functions with what fmin gives them (a seed a proposal from one generator, Trials, Domain), a
-    new trial as soon as a worker is free, a failure as {"status": STATUS_FAIL}. fmin itself would propose up to a queue's
-    length earlier, with less known.
+hyperopt.fmin: its own suggest functions with what fmin gives them (a seed a proposal from one generator, Trials,
+    Domain), a new trial as soon as a worker is free, a failure as {"status": STATUS_FAIL}. fmin itself would propose up
+    to a queue's length earlier, with less known.
 Optuna: a study with its default sampler, ask and tell; a failure as TrialState.FAIL.
 Ray Tune's HyperOptSearch: its own suggest and on_trial_complete; a failure as error=True, as Tune tells it.
 """

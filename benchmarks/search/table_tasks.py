@@ -1,9 +1,9 @@
 """Tasks of recorded learning curves: what is proposed comes to what its nearest recorded config came to.
 
-Nearest is by latent coordinates (a range is 0 to 1 on its own scale, two options of a choice are 1 apart), each weighted
-by how much the parameter matters in the table, within the branch of the choices that have branches. So every loss, failure
-and curve that a competitor meets is one that was really trained, failures included, and stopping rules can be replayed
-on the same rows; a fitted surrogate would be smoother, but its losses and crashes were never measured and favour
+Nearest is by latent coordinates (a range is 0 to 1 on its own scale, two options of a choice are 1 apart), each
+weighted by how much the parameter matters in the table, within the branch of the choices that have branches. So every
+loss, failure and curve that a competitor meets is one that was really trained, and stopping rules can be replayed on
+the same rows; a fitted surrogate would be smoother, but its losses and crashes were never measured, and favour
 strategies that think like it. It is the same for every competitor.
 """
 
@@ -102,7 +102,7 @@ def _row(trial: pd.DataFrame, space: Space, typical: float) -> Row:
     return Row(
         config=space.conform({name: _plain(name, value, space, given) for name, value in given.items()}),
         curve=tuple(curve),
-        failed=first["status"] == "failed" or not curve,
+        failed=bool(first["status"] == "failed") or not curve,
         epoch_s=typical if pd.isna(seconds) else float(seconds),
     )
 

@@ -1,0 +1,118 @@
+"""Many runs, on a few processes, each kept in a file so that nothing is run twice."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import hashlib
+import inspect
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.search import simulate as simulation
+from benchmarks.search.competitors import code_hash, competitors
+from benchmarks.search.functions import DEFAULT, HELD_OUT
+from benchmarks.search.simulate import Run, simulate
+from benchmarks.search.table_tasks import tables
+from benchmarks.search.tasks import Task
+
+CACHE = Path("build/bench-search")
+BATCH = 8  # runs handed to a process at a time
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to make: who, on what, with which seed, how many trials, how many side by side."""
+
+    task: str
+    competitor: str
+    seed: int
+    concurrency: int
+    trials: int
+
+
+@functools.lru_cache
+def tasks(held_out: bool = False) -> dict[str, Task]:
+    """Return the tasks by name: the functions and the recorded tables, or those held out."""
+    chosen: Iterable[Task] = HELD_OUT if held_out else (*DEFAULT, *tables())
+    return {task.name: task for task in chosen}
+
+
+def find_task(name: str) -> Task:
+    """Return a task of either list."""
+    return (tasks() | tasks(held_out=True))[name]
+
+
+def run_all(jobs: Sequence[Job], processes: int, cache: Path = CACHE, quiet: bool = False) -> dict[Job, Run]:
+    """Return what came of every job; those in the cache are not run again.
+
+    Args:
+        jobs: What to run.
+        processes: How many side by side.
+        cache: Folder of the files, one a job.
+        quiet: Show no progress.
+    """
+    found = {job: run for job in jobs if (run := _read(job, cache)) is not None}
+    missing = [job for job in jobs if job not in found]
+    batches = [missing[at : at + BATCH] for at in range(0, len(missing), BATCH)]
+    started = time.monotonic()
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(max(1, min(processes, len(batches) or 1)), mp_context=context) as pool:
+        pending = [pool.submit(_run_batch, batch, cache) for batch in batches]
+        for done, future in enumerate(as_completed(pending), start=1):
+            future.result()
+            if not quiet:
+                _show(done, len(batches), time.monotonic() - started)
+    for job in missing:
+        run = _read(job, cache)
+        assert run is not None, f"{job} left no file"
+        found[job] = run
+    return found
+
+
+def run_one(job: Job) -> Run:
+    """Run one job here."""
+    task = find_task(job.task)
+    competitor = competitors()[job.competitor](task.space, job.seed, job.trials, job.concurrency)
+    return simulate(task, competitor, job.seed, job.trials, job.concurrency)
+
+
+def _run_batch(batch: Sequence[Job], cache: Path) -> None:
+    gc.disable()  # hyperopt makes hundreds of thousands of small objects a run; they are collected between runs
+    for job in batch:
+        run = run_one(job)
+        path = _path(job, cache)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(run.as_dict()))
+        part.replace(path)
+        gc.collect()
+
+
+def _read(job: Job, cache: Path) -> Run | None:
+    path = _path(job, cache)
+    return Run(**json.loads(path.read_text())) if path.exists() else None
+
+
+def _path(job: Job, cache: Path) -> Path:
+    name = f"{job.task}-{job.concurrency}-{job.trials}-{job.seed}-{_hash(job.task, job.competitor)}.json"
+    return cache / job.competitor.replace(" ", "_") / name
+
+
+@functools.cache
+def _hash(task: str, competitor: str) -> str:
+    parts = (find_task(task).fingerprint(), code_hash(competitor), inspect.getsource(simulation))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _show(done: int, of: int, seconds: float) -> None:
+    left = seconds / done * (of - done)
+    print(f"\r{done * BATCH:,} of {of * BATCH:,} runs, about {left / 60:.0f} min left ", end="", file=sys.stderr)
+    if done == of:
+        print(file=sys.stderr)
