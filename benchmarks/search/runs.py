@@ -60,20 +60,18 @@ def run_all(jobs: Sequence[Job], processes: int, cache: Path = CACHE, quiet: boo
     """
     found = {job: run for job in jobs if (run := _read(job, cache)) is not None}
     missing = [job for job in jobs if job not in found]
-    batches = [missing[at : at + BATCH] for at in range(0, len(missing), BATCH)]
+    # The paths are made here, once: a file that is edited meanwhile must not change them.
+    pairs = [(job, _path(job, cache)) for job in missing]
+    batches = [pairs[at : at + BATCH] for at in range(0, len(pairs), BATCH)]
     started = time.monotonic()
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(max(1, min(processes, len(batches) or 1)), mp_context=context) as pool:
-        pending = [pool.submit(_run_batch, batch, cache) for batch in batches]
+        pending = [pool.submit(_run_batch, batch) for batch in batches]
         for done, future in enumerate(as_completed(pending), start=1):
             future.result()
             if not quiet:
                 _show(done, len(batches), time.monotonic() - started)
-    for job in missing:
-        run = _read(job, cache)
-        assert run is not None, f"{job} left no file"
-        found[job] = run
-    return found
+    return found | {job: Run(**json.loads(path.read_text())) for job, path in pairs}
 
 
 def run_one(job: Job) -> Run:
@@ -83,11 +81,10 @@ def run_one(job: Job) -> Run:
     return simulate(task, competitor, job.seed, job.trials, job.concurrency)
 
 
-def _run_batch(batch: Sequence[Job], cache: Path) -> None:
+def _run_batch(batch: Sequence[tuple[Job, Path]]) -> None:
     gc.disable()  # hyperopt makes hundreds of thousands of small objects a run; they are collected between runs
-    for job in batch:
+    for job, path in batch:
         run = run_one(job)
-        path = _path(job, cache)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(json.dumps(run.as_dict()))
