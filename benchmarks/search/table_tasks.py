@@ -1,9 +1,9 @@
 """Tasks of recorded learning curves: what is proposed comes to what its nearest recorded config came to.
 
 Nearest is by latent coordinates (a range is 0 to 1 on its own scale, two options of a choice are 1 apart), each
-multiplied by how much the parameter matters in its branch of the table; the choices that open branches must agree. So every
-loss, failure and curve that a competitor meets is one that was really trained, and stopping rules can be replayed on
-the same rows; a fitted surrogate would be smoother, but its losses and crashes were never measured, and favour
+multiplied by how much the parameter matters in its branch of the table; the choices that open branches must agree. So
+every loss, failure and curve that a competitor meets is one that was really trained, and stopping rules can be replayed
+on the same rows; a fitted surrogate would be smoother, but its losses and crashes were never measured, and favour
 strategies that think like it. It is the same for every competitor.
 """
 
@@ -82,7 +82,8 @@ class Table:
 
     def fingerprint(self) -> str:
         recorded = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return inspect.getsource(inspect.getmodule(Table)) + recorded + json.dumps(self.space.to_table())  # type: ignore[arg-type]
+        code = "".join(inspect.getsource(part) for part in (Table, Nearest, weights, read_rows))
+        return code + recorded + json.dumps(self.space.to_table())
 
 
 def read_rows(path: Path, space: Space, metric: str, maximised: bool) -> list[Row]:
