@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _arguments(argv)
     started = time.monotonic()
     names = [name for name in competitors() if not args.competitors or name in args.competitors]
-    tasks = [name for name in runs.tasks(args.held_out) if not args.tasks or name in args.tasks]
+    tasks = [name for name in runs.task_names(args.held_out) if not args.tasks or name in args.tasks]
     jobs = [
         Job(task, name, seed, workers, args.trials)
         for seed in range(1, args.seeds + 1)
@@ -79,7 +79,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [*runs.tasks(), *runs.tasks(held_out=True)]
+    every = [*runs.task_names(), *runs.task_names(held_out=True)]
     parser.add_argument("--seeds", type=int, default=20, help="runs of each competitor on each task")
     parser.add_argument("--trials", type=int, default=100, help="trials a run")
     parser.add_argument("--tasks", nargs="+", choices=every, metavar="TASK", help=", ".join(every))

@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from benchmarks.search import simulate as simulation
 from benchmarks.search.competitors import code_hash, competitors
 from benchmarks.search.functions import DEFAULT, HELD_OUT
 from benchmarks.search.simulate import Run, simulate
-from benchmarks.search.table_tasks import tables
+from benchmarks.search.table_tasks import find_table, table_names
 from benchmarks.search.tasks import Task
 
 CACHE = Path("build/bench-search")
@@ -37,16 +37,17 @@ class Job:
     trials: int
 
 
-@functools.lru_cache
-def tasks(held_out: bool = False) -> dict[str, Task]:
-    """Return the tasks by name: the functions and the recorded tables, or those held out."""
-    chosen: Iterable[Task] = HELD_OUT if held_out else (*DEFAULT, *tables())
-    return {task.name: task for task in chosen}
+def task_names(held_out: bool = False) -> list[str]:
+    """Return the names of the functions and of the recorded tables, or of the functions that are held out."""
+    chosen = HELD_OUT if held_out else DEFAULT
+    return [task.name for task in chosen] + ([] if held_out else table_names())
 
 
+@functools.cache
 def find_task(name: str) -> Task:
     """Return a task of either list."""
-    return (tasks() | tasks(held_out=True))[name]
+    functions = {task.name: task for task in (*DEFAULT, *HELD_OUT)}
+    return functions[name] if name in functions else find_table(name)
 
 
 def run_all(jobs: Sequence[Job], processes: int, cache: Path = CACHE, quiet: bool = False) -> dict[Job, Run]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.search.table_tasks import Row, Table, tables
+from benchmarks.search.table_tasks import Row, Table, find_table, table_names
 from tuner.stopping import RULES
 
 WORKERS = 4
@@ -85,7 +85,8 @@ def replay(curves: Curves, rules: Sequence[Any], seed: int, workers: int = WORKE
 
 def recorded() -> list[Curves]:
     """Return the curves of every recorded table."""
-    return [Curves(table.name, table.rows, table.max_epochs, points_of(table)) for table in tables()]
+    every = map(find_table, table_names())
+    return [Curves(table.name, table.rows, table.max_epochs, points_of(table)) for table in every]
 
 
 def points_of(table: Table) -> Callable[[float], float]:

@@ -201,8 +201,13 @@ def agreement(table: Table) -> float:
     return float(spearmanr(*zip(*finite, strict=True)).statistic)
 
 
-@functools.lru_cache
-def tables() -> tuple[Table, ...]:
-    """Return every table that has been recorded."""
+def table_names() -> list[str]:
+    """Return the names of the tables that have been recorded."""
     names = sorted(path.stem for path in (HERE / "tables").glob("*.toml"))
-    return tuple(Table(name) for name in names if (DATA / f"{name}.parquet").exists())
+    return [name for name in names if (DATA / f"{name}.parquet").exists()]
+
+
+@functools.cache
+def find_table(name: str) -> Table:
+    """Return a recorded table, read once."""
+    return Table(name)
