@@ -19,14 +19,15 @@ COLOURS = {
     "hyperopt": "#0072B2",
     "hyperopt.fmin tpe": "#56B4E9",
     "Ray HyperOptSearch": "#009E73",
-    "Optuna": "#E69F00",
+    "optuna.Study": "#E69F00",
     "gp": "#CC79A7",
+    "optuna": "#8B4513",
     "random": "#999999",
     "quasi_random": "#D55E00",
 }
-DASHED = {"hyperopt.fmin tpe", "hyperopt.fmin anneal", "hyperopt.fmin rand", "Optuna", "Ray HyperOptSearch"}
+DASHED = {"hyperopt.fmin tpe", "hyperopt.fmin anneal", "hyperopt.fmin rand", "optuna.Study", "Ray HyperOptSearch"}
 FLOOR = 1e-5  # regrets below it are drawn there
-COLUMNS = 3
+COLUMNS, LEGEND_COLUMNS = 3, 5
 
 
 def draw_all(found: dict[str, Any], folder: Path) -> list[Path]:
@@ -48,7 +49,9 @@ def draw_regret(found: dict[str, Any], workers: str) -> Figure:
     """Draw the median regret after each trial, one panel a task."""
     tasks = list(found["curves"])
     rows = math.ceil(len(tasks) / COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 2.5 * rows + 1), sharex=True, squeeze=False)
+    head = 0.6 + 0.22 * math.ceil(len(found["competitors"]) / LEGEND_COLUMNS)  # inches: the title and the legend
+    height = 2.5 * rows + head
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, height), sharex=True, squeeze=False)
     for axis in axes.flat[len(tasks) :]:
         axis.set_axis_off()
     for axis, task in zip(axes.flat, tasks, strict=False):
@@ -61,13 +64,14 @@ def draw_regret(found: dict[str, Any], workers: str) -> Figure:
             shown[-1].set_xlabel("trials ended")
             shown[-1].tick_params(labelbottom=True)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=4, frameon=False, bbox_to_anchor=(0.5, 0.955))
+    below_title = (0.5, 1 - 0.35 / height)
+    figure.legend(handles, labels, loc="upper center", ncols=LEGEND_COLUMNS, frameon=False, bbox_to_anchor=below_title)
     seeds = found["facts"]["seeds"]
     side = "one worker" if workers == "1" else f"{workers} workers"
     figure.suptitle(
-        f"Median regret of {seeds} seeds, {side} (1: the median of random configs; 0: the optimum)", y=0.985
+        f"Median regret of {seeds} seeds, {side} (1: the median of random configs; 0: the optimum)", y=1 - 0.15 / height
     )
-    figure.tight_layout(rect=(0, 0, 1, 1 - 1.15 / figure.get_figheight()))
+    figure.tight_layout(rect=(0, 0, 1, 1 - head / height))
     return figure
 
 
@@ -97,6 +101,7 @@ def draw_ranks(found: dict[str, Any], workers: str) -> Figure:
         best = ordered[-1][1]
         axis.axvspan(best, best + told["critical_difference"], color="#000000", alpha=0.08, lw=0)
         axis.set_yticks(list(places), [name for name, _ in ordered])
+        axis.set_ylim(-0.6, len(ordered) - 0.4)
         axis.set_title(f"{trials} trials (Friedman p = {told['p']:.2g})", fontsize=10)
         axis.set_xlabel("mean rank over tasks")
         axis.grid(axis="x", alpha=0.3)

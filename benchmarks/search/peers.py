@@ -208,7 +208,7 @@ PEERS: dict[str, Callable[[Space, int, int, int], Any]] = {
     "hyperopt.fmin tpe": lambda space, seed, trials, concurrency: Fmin("tpe", space, seed),
     "hyperopt.fmin anneal": lambda space, seed, trials, concurrency: Fmin("anneal", space, seed),
     "hyperopt.fmin rand": lambda space, seed, trials, concurrency: Fmin("rand", space, seed),
-    "Optuna": lambda space, seed, trials, concurrency: Optuna(space, seed),
+    "optuna.Study": lambda space, seed, trials, concurrency: Optuna(space, seed),
     "Ray HyperOptSearch": lambda space, seed, trials, concurrency: RaySearch(space, seed),
 }
 """The competitors that are not this project's."""
@@ -217,7 +217,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "hyperopt.fmin tpe": ("hyperopt",),
     "hyperopt.fmin anneal": ("hyperopt",),
     "hyperopt.fmin rand": ("hyperopt",),
-    "Optuna": ("optuna",),
+    "optuna.Study": ("optuna",),
     "Ray HyperOptSearch": ("ray", "hyperopt"),
 }
 """The packages that each is made of."""
