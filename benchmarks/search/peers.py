@@ -9,6 +9,7 @@ Ray Tune's HyperOptSearch: its own suggest and on_trial_complete; a failure as e
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -212,6 +213,15 @@ PEERS: dict[str, Callable[[Space, int, int, int], Any]] = {
     "Ray HyperOptSearch": lambda space, seed, trials, concurrency: RaySearch(space, seed),
 }
 """The competitors that are not this project's."""
+
+SHARED = (hyperopt_space, _branch, _node, flat, from_labels, _value, _suggested)
+
+
+def source(name: str) -> str:
+    """Return the code that drives a competitor."""
+    driver = {"hyperopt.fmin": Fmin, "optuna.Study": Optuna, "Ray": RaySearch}[name.split()[0]]
+    return "".join(inspect.getsource(part) for part in (driver, *SHARED))
+
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "hyperopt.fmin tpe": ("hyperopt",),
