@@ -17,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # befo
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,10 +70,11 @@ def _write(found: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 def _command(args: argparse.Namespace) -> str:
-    held_out = " --held-out" if args.held_out else ""
-    chosen = f" --competitors {' '.join(args.competitors)}" if args.competitors else ""
-    chosen += f" --tasks {' '.join(args.tasks)}" if args.tasks else ""
-    return f"python -m benchmarks.search --seeds {args.seeds} --trials {args.trials}{held_out}{chosen}"
+    words = ["python", "-m", "benchmarks.search", "--seeds", str(args.seeds), "--trials", str(args.trials)]
+    words += ["--held-out"] if args.held_out else []
+    words += ["--competitors", *args.competitors] if args.competitors else []
+    words += ["--tasks", *args.tasks] if args.tasks else []
+    return shlex.join(words)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -92,7 +92,7 @@ def _ranks_told(found: dict[str, Any]) -> str:
         lines.append(f"{_workers(workers)}: Friedman's p {p} trials; critical difference {distance:.2f}")
     return (
         "A task's rank is that of the median regret over its seeds. "
-        + ". ".join(line.capitalize() for line in lines)
+        + ". ".join(lines)
         + " (Nemenyi, 5 %; J. Demšar, [Statistical Comparisons of Classifiers over Multiple Data Sets]"
         "(https://www.jmlr.org/papers/v7/demsar06a.html), JMLR 7, 2006): closer ranks may be chance."
     )
