@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals
+.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search
 
 setup: .venv/ready
 
@@ -69,6 +69,13 @@ proposals: setup
 # How long a report of 1,000 trials takes, and how large its page is; 2 minutes.
 report: setup
 	$(BIN)/python benchmarks/report.py
+
+# Every strategy, plain hyperopt, Optuna and Ray's HyperOptSearch on functions and recorded curves, 20 seeds, then on the
+# functions that are held out; an hour on 2 idle cores, and minutes when only one strategy has changed since.
+SEEDS ?= 20
+bench-search: setup
+	$(BIN)/python -m benchmarks.search --held-out --seeds $(SEEDS)
+	$(BIN)/python -m benchmarks.search --seeds $(SEEDS)
 
 # How long the study of the digits takes, untouched and killed once in every stage; 5 minutes.
 study: setup

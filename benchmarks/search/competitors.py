@@ -101,7 +101,7 @@ def _ours(name: str) -> Factory:
 def code_hash(name: str) -> str:
     """Return a hash that changes with what a competitor is made of: its modules here, or its package's version."""
     if name in peers.PEERS:
-        parts = [inspect.getsource(peers), *(version(package) for package in peers.PACKAGES[name])]
+        parts = [peers.source(name), *(version(package) for package in peers.PACKAGES[name])]
     else:
         home = _module_of(name)
         parts = [Path(file).read_text() for file in sorted(_imported(home, {}).values())]

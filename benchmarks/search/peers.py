@@ -1,14 +1,15 @@
 """The others, each driven as its own documentation has it, in this process and one at a time.
 
-hyperopt.fmin: its own suggest functions with what fmin gives them (a seed a proposal from one generator, Trials, Domain), a
-    new trial as soon as a worker is free, a failure as {"status": STATUS_FAIL}. fmin itself would propose up to a queue's
-    length earlier, with less known.
+hyperopt.fmin: its own suggest functions with what fmin gives them (a seed a proposal from one generator, Trials,
+    Domain), a new trial as soon as a worker is free, a failure as {"status": STATUS_FAIL}. fmin itself would propose up
+    to a queue's length earlier, with less known.
 Optuna: a study with its default sampler, ask and tell; a failure as TrialState.FAIL.
 Ray Tune's HyperOptSearch: its own suggest and on_trial_complete; a failure as error=True, as Tune tells it.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -208,16 +209,25 @@ PEERS: dict[str, Callable[[Space, int, int, int], Any]] = {
     "hyperopt.fmin tpe": lambda space, seed, trials, concurrency: Fmin("tpe", space, seed),
     "hyperopt.fmin anneal": lambda space, seed, trials, concurrency: Fmin("anneal", space, seed),
     "hyperopt.fmin rand": lambda space, seed, trials, concurrency: Fmin("rand", space, seed),
-    "Optuna": lambda space, seed, trials, concurrency: Optuna(space, seed),
+    "optuna.Study": lambda space, seed, trials, concurrency: Optuna(space, seed),
     "Ray HyperOptSearch": lambda space, seed, trials, concurrency: RaySearch(space, seed),
 }
 """The competitors that are not this project's."""
+
+SHARED = (hyperopt_space, _branch, _node, flat, from_labels, _value, _suggested)
+
+
+def source(name: str) -> str:
+    """Return the code that drives a competitor."""
+    driver = {"hyperopt.fmin": Fmin, "optuna.Study": Optuna, "Ray": RaySearch}[name.split()[0]]
+    return "".join(inspect.getsource(part) for part in (driver, *SHARED))
+
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "hyperopt.fmin tpe": ("hyperopt",),
     "hyperopt.fmin anneal": ("hyperopt",),
     "hyperopt.fmin rand": ("hyperopt",),
-    "Optuna": ("optuna",),
+    "optuna.Study": ("optuna",),
     "Ray HyperOptSearch": ("ray", "hyperopt"),
 }
 """The packages that each is made of."""

@@ -1,9 +1,9 @@
 """Tasks of recorded learning curves: what is proposed comes to what its nearest recorded config came to.
 
-Nearest is by latent coordinates (a range is 0 to 1 on its own scale, two options of a choice are 1 apart), each weighted
-by how much the parameter matters in the table, within the branch of the choices that have branches. So every loss, failure
-and curve that a competitor meets is one that was really trained, failures included, and stopping rules can be replayed
-on the same rows; a fitted surrogate would be smoother, but its losses and crashes were never measured and favour
+Nearest is by latent coordinates (a range is 0 to 1 on its own scale, two options of a choice are 1 apart), each
+multiplied by how much the parameter matters in its branch of the table; the choices that open branches must agree. So
+every loss, failure and curve that a competitor meets is one that was really trained, and stopping rules can be replayed
+on the same rows; a fitted surrogate would be smoother, but its losses and crashes were never measured, and favour
 strategies that think like it. It is the same for every competitor.
 """
 
@@ -82,7 +82,8 @@ class Table:
 
     def fingerprint(self) -> str:
         recorded = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return inspect.getsource(inspect.getmodule(Table)) + recorded + json.dumps(self.space.to_table())  # type: ignore[arg-type]
+        code = "".join(inspect.getsource(part) for part in (Table, Nearest, weights, read_rows))
+        return code + recorded + json.dumps(self.space.to_table())
 
 
 def read_rows(path: Path, space: Space, metric: str, maximised: bool) -> list[Row]:
@@ -102,7 +103,7 @@ def _row(trial: pd.DataFrame, space: Space, typical: float) -> Row:
     return Row(
         config=space.conform({name: _plain(name, value, space, given) for name, value in given.items()}),
         curve=tuple(curve),
-        failed=first["status"] == "failed" or not curve,
+        failed=bool(first["status"] == "failed") or not curve,
         epoch_s=typical if pd.isna(seconds) else float(seconds),
     )
 
@@ -128,12 +129,13 @@ class Nearest:
         self._leaves = space.leaves()
         self._opening = [i for i, leaf in enumerate(self._leaves) if _opens(leaf)]
         points = np.array([self._encode(row.config) for row in rows])
-        self.weights = weights(points, rows)
-        self._branches: dict[tuple[float, ...], tuple[Any, Any]] = {}
+        ranks = pd.Series([math.inf if row.failed else row.loss for row in rows]).rank().to_numpy()
+        places: dict[tuple[float, ...], list[int]] = {}
         for place, point in enumerate(points):
-            indices, _ = self._branches.setdefault(self._branch(point), ([], None))
-            indices.append(place)
-        self._branches = {key: (np.array(found), points[found]) for key, (found, _) in self._branches.items()}
+            places.setdefault(self._branch(point), []).append(place)
+        self._branches = {
+            key: (np.array(own), points[own], weights(points[own], ranks[own])) for key, own in places.items()
+        }
 
     def index(self, config: Config, without: int | None = None) -> int:
         """Return the place of the nearest row; of equally near ones, the first.
@@ -143,9 +145,9 @@ class Nearest:
             without: A row that does not count.
         """
         point = self._encode(config)
-        places, points = self._branches[self._branch(point)]
+        places, points, weight = self._branches[self._branch(point)]
         apart = np.abs(np.nan_to_num(points) - np.nan_to_num(point))
-        distances = np.minimum(apart, 1.0) ** 2 @ self.weights
+        distances = np.minimum(apart, 1.0) ** 2 @ weight**2
         if without is not None:
             distances = np.where(places == without, np.inf, distances)
         return int(places[int(distances.argmin())])
@@ -175,14 +177,17 @@ def _coordinate(leaf: Leaf, value: Any) -> float:
     return (leaf.domain.to_latent(value) - low) / (high - low)
 
 
-def weights(points: np.ndarray[Any, Any], rows: list[Row]) -> np.ndarray[Any, Any]:
-    """Return how much each leaf matters: the importances of a forest of the losses' ranks, with a floor; sum 1."""
+def weights(points: np.ndarray[Any, Any], ranks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return how much each leaf matters in a branch: a forest's importances, with a floor.
+
+    Args:
+        points: (N, leaves) coordinates.
+        ranks: (N,) ranks of the losses; all that failed share the worst.
+    """
     from sklearn.ensemble import ExtraTreesRegressor
 
-    ranks = pd.Series([math.inf if row.failed else row.loss for row in rows]).rank().to_numpy()
-    forest = ExtraTreesRegressor(200, min_samples_leaf=3, random_state=0).fit(np.nan_to_num(points, nan=-1.0), ranks)
-    floored = np.maximum(forest.feature_importances_, FLOOR)
-    return floored / floored.sum()
+    forest = ExtraTreesRegressor(200, min_samples_leaf=3, random_state=0)
+    return np.maximum(forest.fit(np.nan_to_num(points, nan=-1.0), ranks).feature_importances_, FLOOR)
 
 
 def agreement(table: Table) -> float:
@@ -196,8 +201,13 @@ def agreement(table: Table) -> float:
     return float(spearmanr(*zip(*finite, strict=True)).statistic)
 
 
-@functools.lru_cache
-def tables() -> tuple[Table, ...]:
-    """Return every table that has been recorded."""
+def table_names() -> list[str]:
+    """Return the names of the tables that have been recorded."""
     names = sorted(path.stem for path in (HERE / "tables").glob("*.toml"))
-    return tuple(Table(name) for name in names if (DATA / f"{name}.parquet").exists())
+    return [name for name in names if (DATA / f"{name}.parquet").exists()]
+
+
+@functools.cache
+def find_table(name: str) -> Table:
+    """Return a recorded table, read once."""
+    return Table(name)
