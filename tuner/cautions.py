@@ -9,6 +9,7 @@ from tuner.disk import size
 from tuner.machine import memory_bytes
 from tuner.space import Range, Uniform
 from tuner.spec import Sweep
+from tuner.stopping import Asha
 from tuner.strategies import RANDOM_START as LEARNING
 from tuner.strategies import make_strategy
 
@@ -122,7 +123,7 @@ def _too_early(sweep: Sweep, rule: str, grace: int) -> Iterator[str]:
             f"{key}: at epoch 1 a network is next to untrained and its rank says nothing, yet trials may be stopped "
             "there. Set it to 2 or more."
         )
-    elif grace == 2 and sweep.max_epochs >= _CROSSING:
+    elif grace == 2 and rule == "median" and sweep.max_epochs >= _CROSSING:
         yield (
             f"{key}: curves still cross after 2 of {sweep.max_epochs} epochs, and trials that would have won may be "
             "stopped there. Set it to 3 or more."
@@ -144,10 +145,7 @@ def _warmup_epochs(sweep: Sweep) -> float:
 
 def _brackets(options: Mapping[str, Any], most: int) -> int:
     """Return in how many of asha's brackets a trial can be stopped."""
-    races, rung = 0, options["grace_epochs"]
-    while rung < most:
-        races, rung = races + 1, rung * options["reduction"]
-    return races
+    return len(Asha(**options).rungs(most))
 
 
 def _concurrency(plan: Plan, written: Sweep) -> Iterator[str]:
