@@ -15,6 +15,7 @@ from tuner.backends.stage import known_before
 from tuner.cli.main import run_command
 from tuner.errors import Interrupted, SweepError, UsageError
 from tuner.journal import read_history
+from tuner.learnt import sentence
 from tuner.plan import make_plan
 from tuner.results import load
 from tuner.run import Watch
@@ -147,6 +148,14 @@ def test_configs_that_were_tried_come_no_more(home):
     points = 'points = [{ x = 0.2 }, { x = 0.5 }]\nfrom = ["a"]\n'
     results = run("b", HEAD + SPACE + '[search]\nstrategy = "manual"\n' + points)
     assert [record.config for record in results.records()] == [{"x": 0.5}]
+
+
+def test_a_point_that_was_tried_is_left_out_and_the_plan_says_so(home):
+    sweep = load_sweep(write("b", HEAD + SPACE + search(strategy="random") + "points = [{ x = 0.2 }, { x = 0.5 }]\n"))
+    assert "1 of search.points left out" in make_plan(sweep, 1, 0, learnt=learn(sweep)).note
+    results = tuner.run(sweep, storage="runs", name="b", backend="inline")
+    assert [record.by for record in results.records()] == ["points", "random", "random"]
+    assert results.records()[0].config == {"x": 0.5}
 
 
 def test_a_grid_leaves_out_what_was_tried_and_the_plan_says_so(home, capsys):
@@ -294,6 +303,9 @@ def test_a_run_at_a_uri_tells_and_may_go(home, s3):
     assert configs(near) == configs(far)
     (note,) = [note["warm_start"] for note in far.history.notes if "warm_start" in note]
     assert (note["run"], note["told"], note["failed"], note["left_out"]) == (f"{s3}/runs/a", 4, 1, {})
+    assert 'but got ("s3://no-such-bucket-anywhere/a")' in refused(
+        text, "search.from=['s3://no-such-bucket-anywhere/a']"
+    )
 
 
 def test_every_stage_of_a_study_knows_it(home):
@@ -326,6 +338,23 @@ def test_a_run_among_the_points_is_its_best_config(home):
     assert results.records()[0].config["x"] in (0.2, 0.4) and results.records()[1].config["x"] == 0.7
     # The frozen file holds the config, not the run.
     assert tomllib.loads((home / "runs/b/sweep.toml").read_text())["search"]["points"][1] == {"x": 0.7}
+
+
+def test_another_seed_splits_the_data_otherwise_and_that_is_said(home):
+    text = '[sweep]\ntrainable = "mlp"\nmax_epochs = 1\n[data]\nname = "wine"\n[space]\nlearning_rate = 0.01\n'
+    run("wine", text)
+    # A built-in's own default is the value of a parameter that is new in the space.
+    wider = text.replace("0.01", "{ loguniform = [1e-4, 1e-1] }\ndropout = { uniform = [0.0, 0.5] }")
+    entry = entry_of(wider + '[search]\nfrom = ["wine"]\n', "sweep.seed=3")
+    assert entry["observations"][0]["config"] == {"learning_rate": 0.01, "dropout": 0.2} and entry["seed"] == [0, 3]
+    assert "its seed was 0, here it is 3" in sentence(entry)
+    said = refused(wider.replace("[space]", "limit = 100\n[space]") + '[search]\nfrom = ["wine"]\n')
+    assert "1 of other data (limit)" in said
+
+
+def test_results_in_a_fixed_order_know_the_earlier_run_too(home):
+    results = run("b", HEAD + SPACE + search(trials=6, deterministic=True))
+    assert all(record.by == "gp" for record in results.records())
 
 
 @pytest.mark.parametrize(

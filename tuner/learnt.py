@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ def sentence(entry: Mapping[str, Any]) -> str:
 
     Args:
         entry: The body of a `warm_start` note: `run`, `told` and `failed` trials, `left_out` by reason, `epochs` where
-            its trials trained up to another number of epochs than this sweep's.
+            its trials trained up to another number of epochs than this sweep's, and
+            `seed` where that split the data otherwise.
     """
     told, failed, left_out = entry["told"], entry["failed"], entry["left_out"]
     text = f"{named(entry['run'])}: {told} trial{'s' * (told != 1)} told"
@@ -21,10 +22,17 @@ def sentence(entry: Mapping[str, Any]) -> str:
     if left_out:
         text += f", {sum(left_out.values())} left out: "
         text += ", ".join(f"{count} {why}" for why, count in left_out.items())
-    if entry.get("epochs"):
+    return "; ".join([text, *_otherwise(entry)])
+
+
+def _otherwise(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in what the run's values were measured otherwise; they are told as they are."""
+    if "epochs" in entry:
         theirs, ours = entry["epochs"]
-        text += f"; it trained for up to {theirs} epochs, this sweep for {ours}, and its values are told as they are"
-    return text
+        yield f"it trained for up to {theirs} epochs, this sweep for {ours}"
+    if "seed" in entry:
+        theirs, ours = entry["seed"]
+        yield f"its seed was {theirs}, here it is {ours}, so it validated on other samples of the same data"
 
 
 def named(run: str) -> str:

@@ -144,7 +144,7 @@ def make_plan(
     gpus = count_gpus() if gpus is None else gpus
     strategy = make_strategy(sweep)
     prior = earlier(learnt)
-    proposals, left_out = _proposals(strategy, sweep.search.trials, prior)
+    proposals, left_out = _proposals(strategy, sweep, prior)
     trials = proposals * sweep.search.repeats
     bound = _bind(sweep, cpus, gpus, trials)
     configs = tuple(_known_configs(strategy, proposals, prior)) if strategy.name in _KNOWN_BEFORE else ()
@@ -196,17 +196,19 @@ def _impossible(sweep: Sweep, cpus: int, gpus: int) -> str | None:
     return None
 
 
-def _proposals(strategy: Strategy, trials: int, prior: Sequence[Observation]) -> tuple[int, str]:
+def _proposals(strategy: Strategy, sweep: Sweep, prior: Sequence[Observation]) -> tuple[int, str]:
     """Return how many configs there will be at most, and what there is to say of those that are known already."""
+    trials = sweep.search.trials
     most = min(trials, trials if strategy.total is None else strategy.total)
-    known = len({config_key(seen.config) for seen in prior})
+    known = {config_key(seen.config) for seen in prior}
     if strategy.total is None or not known:
-        return most, ""
+        points = sum(config_key(point) in known for point in sweep.search.points)
+        return most, f"{points} of search.points left out, as earlier runs have tried them" if points else ""
     if strategy.name in _KNOWN_BEFORE:
         listed = sum(1 for _ in _known_configs(strategy, most, prior))
         left = listed if listed < min(most, LISTED) else most
     else:
-        left = max(0, min(trials, strategy.total - known))
+        left = max(0, min(trials, strategy.total - len(known)))
     return left, "configs that earlier runs have tried are left out"
 
 

@@ -51,7 +51,7 @@ def learn(sweep: Sweep) -> list[dict[str, Any]]:
 
     Returns:
         One entry a run, as the journal's `warm_start` notes hold it: `run` (absolute), `told` and `failed` trials,
-        `left_out` by reason, `observations`, and `epochs` (theirs, this sweep's) where these differ.
+        `left_out` by reason, `observations`, and `epochs` and `seed` ([theirs, this sweep's]) where these differ.
 
     Raises:
         SweepError: A run is missing, cannot be read, or has no trial that fits the sweep.
@@ -185,7 +185,7 @@ def _entry(results: Results, run: str, sweep: Sweep) -> dict[str, Any]:
         "failed": failed,
         "left_out": dict(left_out.most_common()),
         "observations": observations,
-        **_epochs(tables, sweep),
+        **_otherwise(tables, sweep),
     }
 
 
@@ -197,9 +197,13 @@ def _tables(results: Results) -> dict[str, Any]:
     return tables
 
 
-def _epochs(tables: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
-    theirs = tables["sweep"]["max_epochs"]
-    return {"epochs": [theirs, sweep.max_epochs]} if theirs != sweep.max_epochs else {}
+def _otherwise(tables: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
+    """Return in what the run was measured otherwise, which its values are told in spite of."""
+    theirs = tables["sweep"]
+    pairs = {"epochs": [theirs["max_epochs"], sweep.max_epochs]}
+    if sweep.data is not None:  # the seed splits it
+        pairs["seed"] = [theirs.get("seed", 0), sweep.seed]
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _observation(records: Sequence[TrialRecord], rules: _Rules) -> Observation | str:
