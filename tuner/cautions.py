@@ -46,12 +46,15 @@ def _search(plan: Plan) -> Iterator[str]:
     if plan.configs and _has_more(sweep):
         yield f"search.trials: {plan.note}. Raise it to run more of them."
     elif not plan.configs and plan.proposals < trials:
+        left = " that no earlier run has tried" if plan.learnt else ""
         yield (
-            f"search.trials: the space has only {plan.proposals:,} distinct configs, so that many run, not {trials:,}. "
-            "Lower it, or widen the space."
+            f"search.trials: the space has only {plan.proposals:,} distinct configs{left}, so that many run, "
+            f"not {trials:,}. Lower it, or widen the space."
         )
     start = (sweep.search.initial_random or 0) + len(sweep.search.points)
     if plan.strategy not in LEARNING or plan.proposals < trials:  # a space that is run whole needs no model
+        return
+    if plan.learnt:  # the model has trials before the first one of this sweep
         return
     if plan.proposals <= start:
         yield (

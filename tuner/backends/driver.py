@@ -490,21 +490,11 @@ class Driver:
             seen = self._seen[index] = Observation(index, config, "pending", by=records[0].by)
         if seen.state == "pending" and self._over(records):
             # What is over never changes: worked out once, and strategies know the config by its identity.
-            seen = self._seen[index] = self._conclude(seen, records)
+            seen = self._seen[index] = conclude(seen, records, self.sweep.metric, self.sweep.mode)
         return seen
 
     def _over(self, records: list[TrialRecord]) -> bool:
         return len(records) >= self.sweep.search.repeats and all(record.status in FINISHED for record in records)
-
-    def _conclude(self, pending: Observation, records: list[TrialRecord]) -> Observation:
-        failed = [record for record in records if record.status == "failed"]
-        if any(_teaches(record) for record in failed):
-            return dataclasses.replace(pending, state="failed")
-        values = [record.best_value(self.sweep.metric, self.sweep.mode) for record in records]
-        known = [self._sign * value for value in values if value is not None]
-        if len(failed) == len(records) or not known:
-            return dataclasses.replace(pending, state="lost" if failed else "failed")
-        return dataclasses.replace(pending, state="done", loss=sum(known) / len(known))
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -584,6 +574,26 @@ def interrupt(history: History, journal: Journal) -> None:
     if running:
         for event in journal.append(*(_end_event(record, Outcome("interrupted")) for record in running)):
             history.add(event)
+
+
+def conclude(pending: Observation, records: Sequence[TrialRecord], metric: str, mode: str) -> Observation:
+    """Return what is known of a config once all its repeats are over: the mean of their best values, as a loss.
+
+    Args:
+        pending: The config.
+        records: Its repeats, at least one.
+        metric: What is compared.
+        mode: "max" or "min".
+    """
+    sign = 1.0 if mode == "min" else -1.0
+    failed = [record for record in records if record.status == "failed"]
+    if any(_teaches(record) for record in failed):
+        return dataclasses.replace(pending, state="failed")
+    values = [record.best_value(metric, mode) for record in records]
+    known = [sign * value for value in values if value is not None]
+    if len(failed) == len(records) or not known:
+        return dataclasses.replace(pending, state="lost" if failed else "failed")
+    return dataclasses.replace(pending, state="done", loss=sum(known) / len(known))
 
 
 def seed_of(sweep: Sweep, repeat: int) -> int:
