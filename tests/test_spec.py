@@ -910,6 +910,9 @@ ROUND_TRIPS = {
         rules = ["plateau", "asha"]
         [resources]
         time_budget_s = 60
+        epoch_budget = 100
+        gpu_hours_budget = 1.5
+        at_budget = "stop"
         lanes = "auto"
     """,
     "points only": DIGITS + "[search]\npoints = [{ dropout = 0.1 }]\n",
@@ -982,7 +985,13 @@ KEYS = [
     *("space.learning_rate", "space.epochs", "space.optimizer.when", "defaults.dropout"),
     *("search.strategy", "search.trials", "search.points", "search.initial_random"),
     *("stopping.rules", "stopping.asha", "resources.lanes", "resources.gpus_per_trial"),
-    *("resources.time_budget_s", "checkpoint.keep", "failure.non_finite"),
+    *(
+        "resources.time_budget_s",
+        "resources.epoch_budget",
+        "resources.at_budget",
+        "checkpoint.keep",
+        "failure.non_finite",
+    ),
 ]
 SCALARS = st.one_of(
     st.booleans(),

@@ -38,6 +38,16 @@ def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
     yield from _stopping(written)
     yield from _concurrency(plan, written)
     yield from _models(plan)
+    yield from _budgets(plan)
+
+
+def _budgets(plan: Plan) -> Iterator[str]:
+    asked = plan.sweep.resources
+    if asked.gpu_hours_budget is not None and not asked.gpus_per_trial:
+        yield (
+            f"resources.gpu_hours_budget: trials have no GPU here (gpus_per_trial = 0), so none of its "
+            f"{asked.gpu_hours_budget:g} GPU-hours is ever spent. Set time_budget_s or epoch_budget."
+        )
 
 
 def _search(plan: Plan) -> Iterator[str]:

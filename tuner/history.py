@@ -102,6 +102,10 @@ class TrialRecord:
             return self._before_s + float(self._newest.body["elapsed_s"])
         return self._before_s
 
+    def duration_at(self, elapsed_s: float) -> float:
+        """Return the seconds that all attempts have trained, so many after the present one's beginning."""
+        return self._before_s + elapsed_s
+
     def best_epoch(self, metric: str, mode: str) -> int | None:
         """Return the epoch whose metric is best (the earliest of equals), or None without a finite one."""
         sign = 1.0 if mode == "min" else -1.0
@@ -137,6 +141,8 @@ class History:
         overrides: What resumes changed of the sweep, as "key=value", in order.
         study: Whether it is a study, with further stages than the search.
         largest_checkpoint: The bytes of the largest checkpoint so far; None without any.
+        epochs_spent: Epochs that were committed, those that were trained again included.
+        session_at: When the newest session began; None before the first.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
@@ -149,6 +155,8 @@ class History:
     overrides: list[str] = field(default_factory=list)
     study: bool = False
     largest_checkpoint: int | None = None
+    epochs_spent: int = 0
+    session_at: float | None = None
 
     def add(self, event: Event) -> None:
         """Fold one more event in."""
@@ -158,6 +166,7 @@ class History:
         if record and attempt < record.attempts:
             return  # of a stale attempt
         if record and kind == "epoch":  # nine rows of ten, so they go the short way
+            self.epochs_spent += 1
             if not record.epochs and record.attempts == 1:
                 record.started_at = at - body["elapsed_s"]
             record._newest = record.epochs[epoch] = tuple.__new__(EpochRecord, (body, attempt, at))
@@ -180,7 +189,7 @@ def _sweep(history: History, event: Event) -> None:
 
 
 def _session(history: History, event: Event) -> None:
-    history.finished = None
+    history.finished, history.session_at = None, event.at
     history.overrides += event.body.get("overrides", [])
 
 

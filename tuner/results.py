@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import journal, pulling
+from tuner.budgets import Budget, limits, standing
 from tuner.errors import RunError, TunerError, nearest
 from tuner.history import FINISHED, History, TrialRecord, ranking
 from tuner.lease_folder import is_driven_elsewhere
@@ -191,6 +193,11 @@ class Results:
             state = self.status_of(record)
             counts[state] = counts.get(state, 0) + 1
         return counts
+
+    def budgets(self) -> list[Budget]:
+        """Return what is spent and left of each budget, as the newest resume has set it; of seconds, this session's."""
+        now = time.time() if self.status == "running" else None
+        return standing(limits(self.sweep.get("resources", {}), self.history.overrides), self.history, now)
 
     def lost(self) -> int:
         """Return how many trials failed by infrastructure or timeouts: they say nothing of their configs."""

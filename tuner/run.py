@@ -370,7 +370,8 @@ class Drive:
         self.mirror.start(backup)
         self.watch.on_plan(self.plan, self.folder)
         started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
-        self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
+        for event in self.journal.append(Event("session", body={**started, "changed": [*self.changed]})):
+            history.add(event)
         halted = None
         try:
             with self.signals.heard():

@@ -152,6 +152,12 @@ def test_failures_are_told_by_cause(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_budgets_are_told(tmp_path):
+    page, _, _ = report(tmp_path, trials(3), tables={"resources": {"epoch_budget": 1000}})
+    assert "of 1,000 epochs spent, " in page.text and "(resources.epoch_budget)." in page.text
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_running_sweep_says_so(tmp_path):
     import fcntl
 

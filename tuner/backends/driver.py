@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tuner import checkpoints
+from tuner import budgets, checkpoints
 from tuner.backends.clocks import Clocks
 from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
@@ -93,6 +93,7 @@ class Driver:
         varied = sweep.space.names()
         self._fixed = {name: value for name, value in sweep.defaults.items() if name not in varied}
         self._exhausted = False
+        self._limits = budgets.limits(sweep.resources.model_dump())
         self._began = time.monotonic()
         self.epochs_done = 0
         self.idle_s = 0.0
@@ -149,15 +150,18 @@ class Driver:
         """Whether nothing runs and nothing is left to run."""
         if self.running:
             return False
-        ended = self.halted is not None or self.over is not None
-        return ended or (not self._waiting and (self._exhausted or self._spent()))
+        ended = self.halted is not None or self.over is not None or self._cut_short()
+        return ended or (not self._waiting and (self._exhausted or self._spent() is not None))
 
     def nothing_left(self) -> bool:
         """Return whether every trial that this stage asks for is there, with an end; commits nothing."""
         if self.over:
             return True
+        for_good = self._lasting_spent() is not None
         if self._waiting:
-            return False
+            return for_good and self._stops()
+        if for_good:
+            return True
         if self.stage.listed is not None:
             return self.stage.listed(self.history) is None
         records = self._records()
@@ -190,12 +194,29 @@ class Driver:
             )
         return proposal
 
-    def _spent(self) -> bool:
-        budget = self.sweep.resources.time_budget_s
-        return budget is not None and time.monotonic() - self._began >= budget
+    def _spent(self, epochs: int = 0, seconds: float = 0.0) -> budgets.Budget | None:
+        """Return the budget that is spent, if any, with so many epochs and seconds of trials to come."""
+        lasting = self._lasting_spent(epochs, seconds)
+        session = budgets.of_session(self._limits, time.monotonic() - self._began)
+        return lasting or next((budget for budget in session if budget.is_spent), None)
+
+    def _lasting_spent(self, epochs: int = 0, seconds: float = 0.0) -> budgets.Budget | None:
+        """Return the budget that is spent for this run folder, if any; a study always has its final training."""
+        if self.stage.name == "final":
+            return None
+        lasting = budgets.lasting(self._limits, self.history, epochs=epochs, seconds=seconds)
+        return next((budget for budget in lasting if budget.is_spent), None)
+
+    def _stops(self) -> bool:
+        """Return whether a spent budget ends what runs; what a study does not compare by rules it trains to the end."""
+        return self.sweep.resources.at_budget == "stop" and self.stage.name in COMPARED
+
+    def _cut_short(self) -> bool:
+        """Return whether what is left to be run waits for a larger budget, or the next session."""
+        return self._stops() and self._spent() is not None
 
     def _next_record(self) -> TrialRecord | None:
-        if self.over:
+        if self.over or self._cut_short():
             return None
         if self._waiting:
             return self._waiting.pop(0)
@@ -352,6 +373,9 @@ class Driver:
             reason = rule.decide(curves, record.trial, report.epoch, self.sweep.max_epochs)
             if reason:
                 return Outcome("stopped", error=reason, elapsed_s=report.elapsed_s)
+        more_s = record.duration_at(report.elapsed_s) - record.duration_s
+        if self._stops() and (budget := self._spent(epochs=1, seconds=more_s)):
+            return Outcome("stopped", error=budget.reason(), elapsed_s=report.elapsed_s)
         return None
 
     def _curves_known_to(self, record: TrialRecord) -> dict[str, dict[int, float]]:

@@ -54,6 +54,8 @@ def _head(results: Results) -> Iterator[Text]:
     yield Text.assemble(
         (results.name, "bold"), ": ", (results.status, style), f", {total}: {words.states(counts)}" if counts else ""
     )
+    for budget in results.budgets():
+        yield Text(f"Budget: {budget.text()} ({budget.key})")
     ranked = ranking(results.records(), results.metric, results.mode)
     if not ranked:
         yield Text(f"No trial has completed with a finite {results.metric} yet.")

@@ -35,6 +35,8 @@ def summary(results: Results, sweep: Sweep, seconds: float) -> Iterator[Text]:
     for note in results.history.notes:
         if "over" in note:
             yield Text(f"ended by  {note['over']}")
+    for budget in results.budgets():
+        yield Text(f"budget    {budget.text()} ({budget.key})")
     if best := _best(results):
         yield Text()
         yield from _best_lines(results, sweep, best)

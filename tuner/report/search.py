@@ -107,6 +107,8 @@ def _counts(found: Findings) -> Iterator[str]:
         yield f"{words.count(total, 'epoch')} trained, {total / most:.0%} of what every trial to its end would take."
     seconds = float(trials["duration_s"].sum())
     yield f"{words.duration(seconds)} of training in all."
+    if stand := [f"{budget.text()} ({budget.key})" for budget in results.budgets()]:
+        yield f"Budgets: {'; '.join(stand)}."
     whole = results.history
     if whole.started_at is not None and whole.last_at is not None:
         yield f"From the first row to the last: {words.duration(float(whole.last_at - whole.started_at))}."
