@@ -16,7 +16,7 @@ from tuner.backends.driver import Driver, StaleAttempt
 from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import Outcome, Report
 from tuner.errors import UsageError
-from tuner.history import fold
+from tuner.history import fold, ranking
 from tuner.stopping import Rule, make_rules
 from tuner.strategies import Proposal, make_strategy
 
@@ -297,6 +297,49 @@ def test_a_study_whose_budget_is_spent_has_its_final_training_all_the_same(drive
     # Only what rules compare is stopped: a fold that ends early would be compared with whole ones.
     assert not driver.report(job.trial, 1, report(1)) and not driver.report(job.trial, 1, report(2))
     assert (driver.next() is not None) == begins
+
+
+# -- constraints -------------------------------------------------------------------------------------------------------
+
+
+def test_a_config_that_breaks_a_constraint_already_is_never_trained(drive):
+    parts = {"measure": lambda config: 100 * config["x"]}
+    driver = drive(parts, constraints=["params <= 100", "params > 0"])
+    job = driver.next()
+    assert driver.history.trials[job.trial].params == 100
+    complete(driver, job)
+    assert driver.next() is None and driver.finished
+    second = driver.history.trials["t0002"]
+    assert (second.status, second.cause, second.epochs) == ("failed", "config.shape", {})
+    assert second.error == "params must be <= 100 (sweep.constraints), but got (200)."
+    assert [seen.state for seen in driver.observations()] == ["done", "failed", "failed"]
+
+
+def test_models_are_counted_only_where_a_constraint_asks(drive):
+    asked = []
+    driver = drive({"measure": asked.append}, constraints=["score > 0"])
+    driver.next()
+    assert asked == []
+
+
+def test_a_config_that_breaks_a_constraint_at_its_best_epoch_is_told_as_failed(drive):
+    driver = drive(constraints=["loss < 1"])
+    first, second = driver.next(), driver.next()
+    # What counts is the best epoch of the sweep's metric: the first trial's loss is too high there, and only there.
+    driver.report(first.trial, 1, report(1, 0.1, loss=0.5))
+    driver.report(first.trial, 1, report(2, 0.9, loss=1.5))
+    driver.report(second.trial, 1, report(1, 0.3, loss=0.5))
+    for job in (first, second):
+        driver.end(job.trial, 1, DONE)
+    assert [(seen.state, seen.loss) for seen in driver.observations()] == [("failed", None), ("done", -0.3)]
+    assert [entry.trial.trial for entry in ranking(driver.history.trials.values(), "score", "max")] == ["t0002"]
+
+
+def test_a_baseline_is_trained_whatever_the_constraints(drive):
+    suggestion = Suggestion({"x": 9}, "baseline", "the defaults", 0, 0, 1)
+    stage = Stage("baseline", after=-1, listed=lambda history: None if history.trials else suggestion)
+    driver = drive({"measure": lambda config: 900, "stage": stage}, constraints=["params < 5"])
+    assert driver.next().trial == "t0001"
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------

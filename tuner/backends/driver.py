@@ -18,9 +18,10 @@ from tuner import budgets, checkpoints
 from tuner.backends.clocks import Clocks
 from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
+from tuner.constraints import PARAMS
 from tuner.disk import failed
 from tuner.errors import TunerError, UsageError
-from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
+from tuner.history import FINISHED, RANKED, CheckpointRecord, Event, History, TrialRecord, ranking
 from tuner.journal import Journal
 from tuner.mirror import Mirror
 from tuner.space import derive_seed
@@ -51,6 +52,8 @@ class Driver:
         device: "cpu" or "cuda", for every trial.
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
+        measure: Returns the weights of a config's model, or None where that is not known; asked only where a constraint
+            on `params` is.
         hold: Holds signals back while the journal and what is known of it change together.
         lacking: Returns why no trial may begin on the run folder's disk beside so many that run, or None.
         stage: What to run; None: the search.
@@ -74,6 +77,7 @@ class Driver:
         device: str = "cpu",
         on_event: Callable[[Event], None] = lambda event: None,
         reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
+        measure: Callable[[dict[str, Any]], int | None] = lambda config: None,
         hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         lacking: Callable[[int], str | None] = lambda running: None,
         stage: Stage | None = None,
@@ -84,6 +88,7 @@ class Driver:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject, self._hold = on_event, reject, hold
+        self._measure = measure if any(one.name == PARAMS for one in history.constraints) else lambda config: None
         self._lacking = lacking
         self.stage = stage or Stage()
         self.halted: str | None = None  # why no trial begins any more, though some are left
@@ -120,11 +125,18 @@ class Driver:
             except BaseException:  # it is still to be run: what is known must be what the journal says
                 self._waiting.insert(0, record)
                 raise
-            reason = self._reject(record.config)
+            reason = self._reject(record.config) or self._refused(record)
             if reason is None:
                 return job
             self._end(record, Outcome("failed", "config.shape", reason, 0.0))
         return None
+
+    def _refused(self, record: TrialRecord) -> str | None:
+        """Return which constraint the config breaks already; what a study compares with is trained all the same."""
+        if record.params is None or record.stage not in COMPARED:
+            return None
+        asked = (one for one in record.constraints if one.name == PARAMS and not one.holds(record.params))
+        return next((one.sentence(record.params) for one in asked), None)
 
     def _count_idle(self) -> None:
         """Count the workers that have had nothing to do since a proposal was held back."""
@@ -275,6 +287,8 @@ class Driver:
         }
         if suggestion.until is not None:
             body["until"] = suggestion.until
+        if (params := self._measure(suggestion.config)) is not None:
+            body["params"] = params
         self._commit(Event("suggestion", trial, body=body))
         return self.history.trials[trial]
 
@@ -522,7 +536,10 @@ class Driver:
 
     def _conclude(self, pending: Observation, records: list[TrialRecord]) -> Observation:
         failed = [record for record in records if record.status == "failed"]
-        if any(_teaches(record) for record in failed):
+        infeasible = (
+            record.broken(self.sweep.metric, self.sweep.mode) for record in records if record.status in RANKED
+        )
+        if any(_teaches(record) for record in failed) or any(infeasible):
             return dataclasses.replace(pending, state="failed")
         values = [record.best_value(self.sweep.metric, self.sweep.mode) for record in records]
         known = [self._sign * value for value in values if value is not None]

@@ -63,6 +63,8 @@ def _fact_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "", plan.note
     yield "budget", _budget(plan)
     yield "best by", f"{sweep.metric} ({'highest' if sweep.mode == 'max' else 'lowest'})"
+    if sweep.constraints:
+        yield "such that", "; ".join(sweep.constraints)
     if sweep.stopping.rules:
         yield "stopping", "; ".join(_rule(rule, sweep.stopping.options.get(rule, {})) for rule in sweep.stopping.rules)
     yield "resources", _resources(plan)

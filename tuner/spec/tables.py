@@ -54,6 +54,7 @@ class HeadSpec(Table):
     mode: Literal["max", "min"] | None = None
     seed: Natural = 0
     max_epochs: Count = 10
+    constraints: Texts = ()
 
 
 class DataSpec(Table):
