@@ -77,11 +77,15 @@ def make_run(
     search: int = 24,
     notes: Sequence[dict[str, Any]] = (),
     tables: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a run folder with these trials and return it."""
     folder.mkdir(parents=True)
     sweep = {
-        "sweep": {"name": folder.name, "trainable": "cnn", "metric": metric, "mode": mode, "max_epochs": 10},
+        "sweep": {
+            **{"name": folder.name, "trainable": "cnn", "metric": metric, "mode": mode, "max_epochs": 10},
+            **(head or {}),
+        },
         "space": space or {},
         "search": {"trials": search},
         **(tables or {}),

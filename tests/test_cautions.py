@@ -30,7 +30,7 @@ GOOD = [
     {"search": {"strategy": "manual", "points": [{"learning_rate": 0.01}]}},
     {"search": {"trials": 12, "repeats": 2}},
     {"stopping": {"rules": ["asha", "median", "plateau"]}, "max_epochs": 20},
-    {"resources": {"max_concurrent": 2, "time_budget_s": 60.0}},
+    {"resources": {"max_concurrent": 2, "time_budget_s": 60.0, "epoch_budget": 50}},
     {"space": RATE | {"weight_decay": tuner.Uniform(0.0, 1e-3), "lr_min": tuner.Uniform(0.001, 0.09)}},
     {"space": {"width": tuner.Choice([1, 2, 3])}, "search": {"strategy": "random", "trials": 3}},
 ]
@@ -124,6 +124,10 @@ def test_a_good_sweep_has_no_warnings(tables):
         (
             {"stopping": {"rules": ["plateau"], "plateau": {"patience": 8}}, "max_epochs": 10},
             "stopping.plateau: grace_epochs + patience = 11 is not below max_epochs = 10",
+        ),
+        (
+            {"resources": {"gpu_hours_budget": 2.0}},
+            "resources.gpu_hours_budget: trials have no GPU here (gpus_per_trial = 0), so none of its 2 GPU-hours is",
         ),
         (
             {"resources": {"max_concurrent": 8}},

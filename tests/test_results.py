@@ -74,6 +74,37 @@ def test_the_columns_of_trials_stand_in_their_order(run):
     assert [row["config.momentum"] for row in results.trial_rows()] == [0.9, None, None]
 
 
+def test_constraints_add_a_column_and_what_they_ask_for(run):
+    trials = [
+        Made(SGD, [0.5, 0.4]),  # its best epoch is the first, where train_loss is 1
+        Made(ADAM, [0.3, 0.4]),
+        Made(ADAM, [0.1, 0.2], "running"),
+        failed(ADAM),
+    ]
+    results = run(*trials, head={"constraints": ["train_loss < 0.6", "epoch_s <= 1.5"]})
+    assert list(results.trials)[-2:] == ["best.epoch_s", "feasible"]
+    assert [row["feasible"] for row in results.trial_rows()] == [False, True, None, None]
+    # No epoch reported it, so it is the trial's time over its epochs.
+    assert [row["best.epoch_s"] for row in results.trial_rows()] == [1.5, 1.5, 1.5, None]
+    best = results.best()
+    assert (best.trial, best.value, best.of) == ("t0002", 0.4, 1)
+
+
+def test_one_repeat_that_breaks_a_constraint_is_enough(run):
+    trials = [
+        Made(SGD, [0.5, 0.9], proposal=1),
+        Made(SGD, [0.9, 0.5], proposal=1, repeat=2),
+        Made(ADAM, [0.1, 0.2], proposal=2),
+    ]
+    assert run(*trials, head={"constraints": ["train_loss < 0.6"]}).best().trial == "t0003"
+
+
+def test_where_no_trial_meets_the_constraints_there_is_no_best(run):
+    results = run(Made(SGD, [0.5]), head={"constraints": ["train_loss < 0.6"]})
+    with pytest.raises(TunerError, match="no trial that meets the constraints has completed"):
+        results.best()
+
+
 def test_the_columns_of_epochs_stand_in_their_order(run):
     results = run(Made(SGD, [0.5, 0.6]), failed(ADAM), Made(ADAM, [0.7]))
     assert list(results.epochs) == ["trial", "number", "epoch", "val_accuracy", "train_loss", "reported_at"]

@@ -185,6 +185,14 @@ BAD_FILES = {
         HEAD + '[data]\nname = "wine"\n' + SPACE,
         ("sweep.trainable", "cnn needs images, and wine is a table", '"cnn"', 'Write trainable = "mlp".'),
     ),
+    "a constraint without a number": (
+        HEAD + 'constraints = ["params < 10", "params"]\n' + '[data]\nname = "digits"\n' + SPACE,
+        ("sweep.constraints[1]", "must be a metric, a sign and a number", '"params"', 'like "params < 200_000"'),
+    ),
+    "a constraint on no metric": (
+        HEAD + 'constraints = ["val_los < 1"]\n' + '[data]\nname = "digits"\n' + SPACE,
+        ("sweep.constraints[0]", "val_los is no metric of the trainable", '"val_los < 1"', 'Did you mean "val_loss"?'),
+    ),
     "no space": (DIGITS, ("space", "a [space] or search.points is required", "", "learning_rate = ")),
     "low above high": (
         DIGITS + "[space]\nlearning_rate = { loguniform = [1e-1, 1e-4] }\n",
@@ -910,8 +918,12 @@ ROUND_TRIPS = {
         rules = ["plateau", "asha"]
         [resources]
         time_budget_s = 60
+        epoch_budget = 100
+        gpu_hours_budget = 1.5
+        at_budget = "stop"
         lanes = "auto"
     """,
+    "constraints": HEAD + 'constraints = ["params < 200_000", "epoch_s <= 2.5"]\n[data]\nname = "digits"\n' + SPACE,
     "points only": DIGITS + "[search]\npoints = [{ dropout = 0.1 }]\n",
     "files": HEAD + '[data]\nname = "images"\npath = "my cats"\nlimit = 100\n' + SPACE,
 }
@@ -978,11 +990,18 @@ def test_data_as_resolved_is_what_the_loader_takes(name):
 KEYS = [
     *("sweep", "data", "space", "search", "stopping", "resources", "defaults"),
     *("sweep.name", "sweep.trainable", "sweep.metric", "sweep.mode", "sweep.seed", "sweep.max_epochs"),
+    "sweep.constraints",
     *("data.name", "data.path", "data.limit", "data.val_fraction", "data.drop", "data.download"),
     *("space.learning_rate", "space.epochs", "space.optimizer.when", "defaults.dropout"),
     *("search.strategy", "search.trials", "search.points", "search.initial_random"),
     *("stopping.rules", "stopping.asha", "resources.lanes", "resources.gpus_per_trial"),
-    *("resources.time_budget_s", "checkpoint.keep", "failure.non_finite"),
+    *(
+        "resources.time_budget_s",
+        "resources.epoch_budget",
+        "resources.at_budget",
+        "checkpoint.keep",
+        "failure.non_finite",
+    ),
 ]
 SCALARS = st.one_of(
     st.booleans(),

@@ -283,6 +283,40 @@ def test_stages_that_are_left_out_are_left_out(tmp_path):
     assert not (results.folder / "final").exists()
 
 
+def test_models_that_are_too_large_are_not_trained(tmp_path):
+    sweep = make(
+        space={"filters": tuner.Choice([2, 4]), "dropout": tuner.Choice([0.0, 0.1])},
+        search={"strategy": "grid"},
+        constraints=["params < 500", "epoch_s < 1_000"],
+    )
+    results = tuner.run(sweep, storage=tmp_path, name="small", backend="inline")
+    trials = results.trials.set_index("config.filters")
+    assert set(trials.loc[4, "status"]) == {"failed"} and set(trials.loc[4, "cause"]) == {"config.shape"}
+    assert set(trials.loc[4, "error"]) == {"params must be < 500 (sweep.constraints), but got (654)."}
+    assert set(trials.loc[4, "epochs"]) == {0} and set(trials.loc[2, "feasible"]) == {True}
+    assert set(trials["best.params"]) == {376, 654} and results.best().config["filters"] == 2
+    # What ranked the trials cannot be changed afterwards.
+    with pytest.raises(UsageError, match=r"sweep.constraints: a sweep keeps those that it was started with"):
+        tuner.resume(tmp_path / "small", overrides=["sweep.constraints=[]"], backend="inline")
+
+
+def test_a_baseline_that_breaks_a_constraint_is_compared_with_and_never_wins(tmp_path):
+    """It has twice the filters of the configs that are searched."""
+    sweep = make(
+        ("baseline", "search", "cross_validate", "final"),
+        space=SPACE | {"filters": tuner.Choice([2])},
+        constraints=["params < 500"],
+    )
+    results = study(sweep, storage=tmp_path, backend="inline")
+    trials = results.trials
+    assert list(trials[trials["stage"] == "baseline"]["feasible"]) == [False, False]
+    assert set(trials["status"]) == {"completed"}
+    assert set(notes(results, "cross_validate")[0]["configs"]) == {"1", "2"}
+    assert chosen(results.history, sweep) in (1, 2) and results.retrained().config["filters"] == 2
+    # Both are trained anew and tested, so that the difference is told.
+    assert set(trials[trials["stage"] == "final"]["config.filters"]) == {2, 4}
+
+
 def test_the_best_are_cross_validated_on_folds_of_their_own_with_common_seeds(tmp_path):
     sweep = make(("search", "cross_validate", "final"))
     results = study(sweep, storage=tmp_path, backend="inline")

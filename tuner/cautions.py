@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tuner.constraints import PARAMS, read
 from tuner.disk import size
 from tuner.machine import memory_bytes
 from tuner.space import Range, Uniform
@@ -39,6 +40,30 @@ def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
     yield from _stopping(written)
     yield from _concurrency(plan, written)
     yield from _models(plan)
+    yield from _budgets(plan)
+    yield from _constraints(plan)
+
+
+def _constraints(plan: Plan) -> Iterator[str]:
+    found = plan.preflight
+    if found is None or found.smallest is None or found.largest is None:
+        return
+    for one in read(plan.sweep.constraints):
+        if one.name == PARAMS and not one.holds(found.smallest.parameters) and not one.holds(found.largest.parameters):
+            low, high = found.smallest.parameters, found.largest.parameters
+            yield (
+                f"sweep.constraints: the models of the space have {low:,} to {high:,} parameters, and neither end is "
+                f"{one.sign} {one.limit:,.0f}, so all trials may fail. Change the constraint, or the space."
+            )
+
+
+def _budgets(plan: Plan) -> Iterator[str]:
+    asked = plan.sweep.resources
+    if asked.gpu_hours_budget is not None and not asked.gpus_per_trial:
+        yield (
+            f"resources.gpu_hours_budget: trials have no GPU here (gpus_per_trial = 0), so none of its "
+            f"{asked.gpu_hours_budget:g} GPU-hours is ever spent. Set time_budget_s or epoch_budget."
+        )
 
 
 def _search(plan: Plan) -> Iterator[str]:

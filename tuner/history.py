@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from tuner.constraints import EPOCH_S, PARAMS, Constraint, read
 
 # A trial in one of these is over: it is never run again.
 FINISHED = ("completed", "stopped", "failed")
@@ -83,6 +86,8 @@ class TrialRecord:
     infrastructure_failures: int = 0
     timeouts: int = 0
     until: int | None = None
+    params: int | None = None  # the weights of its model, where a constraint asks for them
+    constraints: tuple[Constraint, ...] = ()
     _before_s: float = 0.0
     _newest: EpochRecord | None = None
     _ended_after_s: float | None = None
@@ -102,6 +107,10 @@ class TrialRecord:
             return self._before_s + float(self._newest.body["elapsed_s"])
         return self._before_s
 
+    def duration_at(self, elapsed_s: float) -> float:
+        """Return the seconds that all attempts have trained, so many after the present one's beginning."""
+        return self._before_s + elapsed_s
+
     def best_epoch(self, metric: str, mode: str) -> int | None:
         """Return the epoch whose metric is best (the earliest of equals), or None without a finite one."""
         sign = 1.0 if mode == "min" else -1.0
@@ -116,6 +125,24 @@ class TrialRecord:
         """Return the metric at the best epoch, or None."""
         epoch = self.best_epoch(metric, mode)
         return None if epoch is None else self.epochs[epoch].metrics[metric]
+
+    def at_best(self, name: str, metric: str, mode: str) -> float | None:
+        """Return a metric at the best epoch, or None; params and epoch_s also where no epoch reported them."""
+        epoch = self.best_epoch(metric, mode)
+        told = None if epoch is None else self.epochs[epoch].metrics.get(name)
+        if told is None and name == PARAMS:
+            return self.params
+        if told is None and name == EPOCH_S and self.epochs:
+            return self.duration_s / len(self.epochs)
+        return told
+
+    def broken(self, metric: str, mode: str) -> str | None:
+        """Return which of the sweep's constraints does not hold at the best epoch, in a sentence; None: all do."""
+        for constraint in self.constraints:
+            value = self.at_best(constraint.name, metric, mode)
+            if not constraint.holds(value):
+                return constraint.sentence(value)
+        return None
 
     def last_checkpoint(self) -> CheckpointRecord | None:
         """Return the newest committed checkpoint, or None."""
@@ -137,6 +164,9 @@ class History:
         overrides: What resumes changed of the sweep, as "key=value", in order.
         study: Whether it is a study, with further stages than the search.
         largest_checkpoint: The bytes of the largest checkpoint so far; None without any.
+        epochs_spent: Epochs that were committed, those that were trained again included.
+        session_at: When the newest session began; None before the first.
+        constraints: What the best config must meet.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
@@ -149,6 +179,9 @@ class History:
     overrides: list[str] = field(default_factory=list)
     study: bool = False
     largest_checkpoint: int | None = None
+    epochs_spent: int = 0
+    session_at: float | None = None
+    constraints: tuple[Constraint, ...] = ()
 
     def add(self, event: Event) -> None:
         """Fold one more event in."""
@@ -158,6 +191,7 @@ class History:
         if record and attempt < record.attempts:
             return  # of a stale attempt
         if record and kind == "epoch":  # nine rows of ten, so they go the short way
+            self.epochs_spent += 1
             if not record.epochs and record.attempts == 1:
                 record.started_at = at - body["elapsed_s"]
             record._newest = record.epochs[epoch] = tuple.__new__(EpochRecord, (body, attempt, at))
@@ -177,10 +211,12 @@ def _sweep(history: History, event: Event) -> None:
     history.sweep_toml = event.body["toml"]
     history.origin, history.study = event.body.get("origin"), event.body.get("study", False)
     history.started_at = event.at
+    if "constraints" in history.sweep_toml:
+        history.constraints = read(tomllib.loads(history.sweep_toml).get("sweep", {}).get("constraints", ()))
 
 
 def _session(history: History, event: Event) -> None:
-    history.finished = None
+    history.finished, history.session_at = None, event.at
     history.overrides += event.body.get("overrides", [])
 
 
@@ -192,7 +228,13 @@ def _note(history: History, event: Event) -> None:
 def _suggestion(history: History, event: Event) -> None:
     fields = ("number", "proposal", "stage", "fold", "repeat", "config", "seed", "by", "why")
     values = {name: event.body[name] for name in fields}
-    history.trials[event.trial] = TrialRecord(event.trial, **values, until=event.body.get("until"))
+    history.trials[event.trial] = TrialRecord(
+        event.trial,
+        **values,
+        until=event.body.get("until"),
+        params=event.body.get("params"),
+        constraints=history.constraints,
+    )
 
 
 def _attempt(history: History, event: Event) -> None:
@@ -249,17 +291,21 @@ class Ranked:
 def ranking(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[Ranked]:
     """Rank the configs of search and refine by the mean of the best epoch's metric over their repeats.
 
-    Only completed and stopped trials count; a tie goes to the earlier config, then to the earlier repeat.
+    Only completed and stopped trials count, and no config of which a repeat breaks a constraint; a tie goes to the
+    earlier config, then to the earlier repeat.
 
     Returns:
         One entry a config, best first; empty where nothing can be ranked.
     """
     sign = 1.0 if mode == "min" else -1.0
     groups: dict[int, list[tuple[float, TrialRecord]]] = {}
+    infeasible: set[int] = set()
     for record in trials:
         value = record.best_value(metric, mode)
         if record.status in RANKED and record.stage in ("search", "refine") and value is not None:
             groups.setdefault(record.proposal, []).append((value, record))
+            if record.constraints and record.broken(metric, mode):
+                infeasible.add(record.proposal)
     ranked = [
         Ranked(
             # In the order of their size, so that equal repeats give equal means, in whatever order they came.
@@ -267,6 +313,7 @@ def ranking(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[Ranke
             trial=min(group, key=lambda pair: (sign * pair[0], pair[1].number))[1],
             repeats=len(group),
         )
-        for group in groups.values()
+        for proposal, group in groups.items()
+        if proposal not in infeasible
     ]
     return sorted(ranked, key=lambda entry: (sign * entry.value, entry.trial.proposal))

@@ -208,6 +208,20 @@ def check_config(
     return attempt.refusal if attempt.sure else None
 
 
+def count_parameters(
+    sweep: Sweep, data: DataInfo | None, config: Mapping[str, Any], origin: str | None = None
+) -> int | None:
+    """Return the weights of a config's model; None where the trainable offers no build(), or it cannot be built."""
+    maker = _maker(sweep.trainable, origin)
+    if maker is None or data is None:
+        return None
+    try:
+        attempt = _attempt(maker, sweep.baseline() | dict(config), data, _Load())
+    except _NotOnMetaError:
+        return None
+    return None if attempt.refusal else attempt.parameters
+
+
 def known_data(options: Mapping[str, Any]) -> DataInfo | None:
     """Return what is known of a set whose files are not here: enough to build models for it, or None."""
     name, side = options["name"], options.get("image_size")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import time
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import journal, pulling
+from tuner.budgets import Budget, limits, standing
+from tuner.constraints import DERIVED, PARAMS
 from tuner.errors import RunError, TunerError, nearest
-from tuner.history import FINISHED, History, TrialRecord, ranking
+from tuner.history import FINISHED, RANKED, History, TrialRecord, ranking
 from tuner.lease_folder import is_driven_elsewhere
 from tuner.row_files import Column, infer, to_rows
 from tuner.storage import Remote, is_uri, local_path
@@ -134,7 +137,25 @@ class Results:
             Column("duration_s", "float", [round(record.duration_s, 3) for record in records]),
             *(Column(f"best.{name}", "float", [row.get(name) for row in at_best]) for name in metrics),
             *(Column(f"last.{name}", "float", [row.get(name) for row in at_last]) for name in metrics),
+            *self._constrained(records, metrics),
         ]
+
+    def _constrained(self, records: list[TrialRecord], metrics: list[str]) -> Iterator[Column]:
+        """Yield, where there are constraints, what they ask for that no epoch reported, and whether all hold."""
+        asked = {constraint.name for constraint in self.history.constraints}
+        for name in DERIVED:
+            if name in asked and name not in metrics:
+                values = [record.at_best(name, self.metric, self.mode) for record in records]
+                yield Column(f"best.{name}", "float", values)
+        if asked:
+            yield Column("feasible", "bool", [self.is_feasible(record) for record in records], gaps=True)
+
+    def is_feasible(self, record: TrialRecord) -> bool | None:
+        """Return whether a trial meets the sweep's constraints; None where that is not known, as before its end."""
+        if record.status in RANKED:
+            return record.broken(self.metric, self.mode) is None
+        known = [one for one in record.constraints if one.name == PARAMS and record.params is not None]
+        return False if any(not one.holds(record.params) for one in known) else None
 
     @journal.uncollected()
     def epoch_columns(self) -> list[Column]:
@@ -160,8 +181,9 @@ class Results:
         """
         ranked = ranking(self.records(), self.metric, self.mode)
         if not ranked:
+            met = " that meets the constraints" if self.history.constraints else ""
             raise TunerError(
-                f"{self.folder}: no trial has completed with a finite {self.metric}, so there is no best config. "
+                f"{self.folder}: no trial{met} has completed with a finite {self.metric}, so there is no best config. "
                 f"See what happened: tuner show {self.folder}"
             )
         top = ranked[0]
@@ -191,6 +213,11 @@ class Results:
             state = self.status_of(record)
             counts[state] = counts.get(state, 0) + 1
         return counts
+
+    def budgets(self) -> list[Budget]:
+        """Return what is spent and left of each budget, as the newest resume has set it; of seconds, this session's."""
+        now = time.time() if self.status == "running" else None
+        return standing(limits(self.sweep.get("resources", {}), self.history.overrides), self.history, now)
 
     def lost(self) -> int:
         """Return how many trials failed by infrastructure or timeouts: they say nothing of their configs."""

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from tuner import disk, remote_run
+from tuner import constraints, disk, remote_run
 from tuner.adoption import Manifest, adopt
 from tuner.backends import inline
 from tuner.backends.driver import Driver, interrupt
@@ -29,7 +29,7 @@ from tuner.loading import load_trainable
 from tuner.mirror import Mirror
 from tuner.openings import openings
 from tuner.plan import Plan, make_plan
-from tuner.preflight import check_config
+from tuner.preflight import check_config, count_parameters
 from tuner.provenance import changes, write_provenance
 from tuner.results import DEFAULT_STORAGE, Results, find_run, from_history, load
 from tuner.run_folder import freeze_code, lock, lock_new, make_run_folder, write_text
@@ -198,6 +198,7 @@ def resume(
             history = journal.history()
             _check_frozen(folder, history)
             sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
+            _check_constraints(sweep, history)
             _check_study(history, extra, again, folder)
             _check_learnt(extra)
             # One that was killed after its last trial's end has still to be wound up.
@@ -259,6 +260,19 @@ def _adopt(journal: Journal, manifests: list[Manifest]) -> None:
         return
     said = f"The journal is its last snapshot; {rows} later rows come from checkpoints, and any others are lost."
     journal.append(Event("note", body={"adopted": rows, "warning": said}))
+
+
+def _check_constraints(sweep: Sweep, history: History) -> None:
+    """Refuse to change what decides on the best config in the middle of a sweep.
+
+    Raises:
+        UsageError: sweep.constraints is to be changed.
+    """
+    if constraints.read(sweep.constraints) != history.constraints:
+        raise UsageError(
+            "sweep.constraints: a sweep keeps those that it was started with, since its trials were told by them. "
+            "Start another: tuner run SWEEP --set sweep.constraints=..."
+        )
 
 
 def _check_study(history: History, overrides: Sequence[str], again: bool, folder: Path) -> None:
@@ -387,7 +401,8 @@ class Drive:
         self.mirror.start(backup)
         self.watch.on_plan(self.plan, self.folder)
         started = {"host": platform.node(), "pid": os.getpid(), "backend": backend, "overrides": [*self.overrides]}
-        self.journal.append(Event("session", body={**started, "changed": [*self.changed]}))
+        for event in self.journal.append(Event("session", body={**started, "changed": [*self.changed]})):
+            history.add(event)
         halted = None
         try:
             with self.signals.heard():
@@ -434,6 +449,7 @@ class Drive:
             device="cuda" if sweep.resources.gpus_per_trial else "cpu",
             on_event=on_event,
             reject=lambda config: check_config(sweep, data, config, self.origin) if data else None,
+            measure=lambda config: count_parameters(sweep, data, config, self.origin),
             hold=self.signals.held,
             lacking=room.lacking,
             stage=step.stage,

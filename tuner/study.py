@@ -238,7 +238,7 @@ def _cross_validate(drive: Drive, history: History) -> Iterator[Step]:
         # The best candidate first: so the earlier of equals is the better of the search.
         configs = {str(entry.trial.proposal): entry.trial.config for entry in ranked[: sweep.study.top]}
         base = baseline_config(sweep)
-        if base and base not in configs.values():
+        if base and base not in configs.values() and _may_win(history, sweep):
             configs[str(BASELINE)] = base
         noted = [{"configs": configs}]
         drive.note(history, {"cross_validate": noted[0]})
@@ -252,6 +252,12 @@ def _cross_validate(drive: Drive, history: History) -> Iterator[Step]:
 
     most = len(candidates) * folds * sweep.study.cv_seeds
     yield _step(drive, Stage("cross_validate", after=-1, listed=listed), min(most, sweep.study.cv_trials or most), data)
+
+
+def _may_win(history: History, sweep: Sweep) -> bool:
+    """Return whether the baseline meets the constraints by its own trials; without those it is not known to."""
+    own = [record for record in _of(history, "baseline") if record.status in RANKED]
+    return not history.constraints or (bool(own) and not any(record.broken(sweep.metric, sweep.mode) for record in own))
 
 
 def _next_block(

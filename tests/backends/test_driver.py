@@ -13,9 +13,10 @@ from conformance_backends import make_driver, make_sweep
 import tuner
 from tuner import checkpoints
 from tuner.backends.driver import Driver, StaleAttempt
+from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import Outcome, Report
 from tuner.errors import UsageError
-from tuner.history import fold
+from tuner.history import fold, ranking
 from tuner.stopping import Rule, make_rules
 from tuner.strategies import Proposal, make_strategy
 
@@ -203,6 +204,142 @@ def test_a_lost_attempt_is_tried_again_though_the_time_is_up(drive):
     driver._began -= 5
     driver.end(job.trial, job.attempt, LOST)
     assert not driver.finished and driver.next().attempt == 2
+
+
+def test_no_trial_starts_once_the_epochs_are_spent_and_what_runs_may_end(drive):
+    driver = drive(resources={"epoch_budget": 3}, max_epochs=3)
+    first, second = driver.next(), driver.next()
+    complete(driver, first, 0.1, 0.2)
+    driver.report(second.trial, 1, report(1))
+    assert driver.next() is None and not driver.finished
+    # In flight: it passes the budget by what it has left.
+    assert not driver.report(second.trial, 1, report(2))
+    driver.end(second.trial, 1, DONE)
+    assert driver.finished and driver.nothing_left()
+    assert [record.status for record in driver.history.trials.values()] == ["completed", "completed"]
+
+
+def test_what_runs_when_the_epochs_are_spent_is_stopped_where_that_is_asked(drive):
+    driver = drive(resources={"epoch_budget": 3, "at_budget": "stop"}, max_epochs=5)
+    first, second = driver.next(), driver.next()
+    assert not driver.report(first.trial, 1, report(1)) and not driver.report(second.trial, 1, report(1))
+    assert driver.report(first.trial, 1, report(2, 0.9, keep_state(driver, first, 2)))
+    assert driver.report(second.trial, 1, report(2))
+    stops = [event.body["reason"] for event in driver.journal.events() if event.kind == "stop"]
+    assert stops == [f"resources.epoch_budget = 3 is spent: {spent} epochs" for spent in (3, 4)]
+    assert [record.status for record in driver.history.trials.values()] == ["stopped", "stopped"]
+    # Saved with the report that stopped it, its best so far.
+    assert driver.history.trials[first.trial].last_checkpoint().epoch == 2
+    assert driver.finished and driver.nothing_left() and driver.next() is None
+
+
+def test_an_unfinished_trial_waits_for_a_larger_budget_where_a_spent_one_stops(drive):
+    driver = drive(resources={"epoch_budget": 2, "at_budget": "stop"}, max_epochs=3)
+    first, second = driver.next(), driver.next()
+    driver.report(first.trial, 1, report(1))
+    driver.end(second.trial, 1, LOST)
+    assert driver.report(first.trial, 1, report(2))
+    assert driver.next() is None and driver.finished and driver.nothing_left()
+    raised = driver.sweep.resources.model_copy(update={"epoch_budget": 4})
+    resumed = again(driver, resources=raised)
+    assert not resumed.nothing_left() and resumed.next().trial == second.trial
+
+
+def test_a_resume_counts_the_epochs_of_all_sessions_and_goes_on_with_a_larger_budget(drive):
+    driver = drive(resources={"epoch_budget": 2}, max_epochs=2)
+    complete(driver, driver.next(), 0.1, 0.2)
+    resumed = again(driver)
+    assert resumed.nothing_left() and resumed.next() is None
+    larger = again(driver, resources=driver.sweep.resources.model_copy(update={"epoch_budget": 3}))
+    assert not larger.nothing_left() and larger.next().trial == "t0002"
+
+
+def test_an_epoch_that_is_trained_again_is_spent_again(drive):
+    driver = drive(resources={"epoch_budget": 2}, max_epochs=2)
+    job = driver.next()
+    driver.report(job.trial, 1, report(1))
+    driver.end(job.trial, 1, LOST)  # without a checkpoint
+    job = driver.next()
+    driver.report(job.trial, 2, report(1))
+    assert driver.history.epochs_spent == 2 and driver.next() is None
+
+
+@pytest.mark.parametrize("at_budget", ["finish", "stop"])
+def test_gpu_hours_are_the_gpus_of_a_trial_times_its_time(drive, at_budget):
+    resources = {"gpus_per_trial": 2.0, "gpu_hours_budget": 1.0, "at_budget": at_budget}
+    driver = drive(resources=resources, max_epochs=9)
+    job = driver.next()
+    assert not driver.report(job.trial, 1, Report(1, {"score": 0.5}, None, 1799.0, "host:1"))
+    assert driver.next() is not None  # 1,799 s of 2 GPUs are just below an hour
+    assert driver.report(job.trial, 1, Report(2, {"score": 0.5}, None, 1800.0, "host:1")) == (at_budget == "stop")
+    assert driver.next() is None
+
+
+def test_the_time_budget_stops_what_runs_where_that_is_asked(drive):
+    driver = drive(resources={"time_budget_s": 5, "at_budget": "stop"}, max_epochs=9)
+    job = driver.next()
+    assert not driver.report(job.trial, 1, report(1))
+    driver._began -= 5
+    assert driver.report(job.trial, 1, report(2)) and driver.finished
+    # Seconds are those of one session, so there is more for a resume.
+    assert not driver.nothing_left()
+
+
+@pytest.mark.parametrize(("stage", "begins"), [("cross_validate", False), ("final", True)])
+def test_a_study_whose_budget_is_spent_has_its_final_training_all_the_same(drive, stage, begins):
+    wanted = Suggestion({"x": 1}, stage, "", 1, 0, 1)
+    driver = drive(
+        {"stage": Stage(stage, after=-1, listed=lambda history: wanted)},
+        resources={"epoch_budget": 1, "at_budget": "stop"},
+        max_epochs=5,
+    )
+    job = driver.next()
+    # Only what rules compare is stopped: a fold that ends early would be compared with whole ones.
+    assert not driver.report(job.trial, 1, report(1)) and not driver.report(job.trial, 1, report(2))
+    assert (driver.next() is not None) == begins
+
+
+# -- constraints -------------------------------------------------------------------------------------------------------
+
+
+def test_a_config_that_breaks_a_constraint_already_is_never_trained(drive):
+    parts = {"measure": lambda config: 100 * config["x"]}
+    driver = drive(parts, constraints=["params <= 100", "params > 0"])
+    job = driver.next()
+    assert driver.history.trials[job.trial].params == 100
+    complete(driver, job)
+    assert driver.next() is None and driver.finished
+    second = driver.history.trials["t0002"]
+    assert (second.status, second.cause, second.epochs) == ("failed", "config.shape", {})
+    assert second.error == "params must be <= 100 (sweep.constraints), but got (200)."
+    assert [seen.state for seen in driver.observations()] == ["done", "failed", "failed"]
+
+
+def test_models_are_counted_only_where_a_constraint_asks(drive):
+    asked = []
+    driver = drive({"measure": asked.append}, constraints=["score > 0"])
+    driver.next()
+    assert asked == []
+
+
+def test_a_config_that_breaks_a_constraint_at_its_best_epoch_is_told_as_failed(drive):
+    driver = drive(constraints=["loss < 1"])
+    first, second = driver.next(), driver.next()
+    # What counts is the best epoch of the sweep's metric: the first trial's loss is too high there, and only there.
+    driver.report(first.trial, 1, report(1, 0.1, loss=0.5))
+    driver.report(first.trial, 1, report(2, 0.9, loss=1.5))
+    driver.report(second.trial, 1, report(1, 0.3, loss=0.5))
+    for job in (first, second):
+        driver.end(job.trial, 1, DONE)
+    assert [(seen.state, seen.loss) for seen in driver.observations()] == [("failed", None), ("done", -0.3)]
+    assert [entry.trial.trial for entry in ranking(driver.history.trials.values(), "score", "max")] == ["t0002"]
+
+
+def test_a_baseline_is_trained_whatever_the_constraints(drive):
+    suggestion = Suggestion({"x": 9}, "baseline", "the defaults", 0, 0, 1)
+    stage = Stage("baseline", after=-1, listed=lambda history: None if history.trials else suggestion)
+    driver = drive({"measure": lambda config: 900, "stage": stage}, constraints=["params < 5"])
+    assert driver.next().trial == "t0001"
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------

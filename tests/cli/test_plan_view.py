@@ -73,6 +73,12 @@ def test_the_facts_of_a_built_in():
     assert "warning" not in shown
 
 
+def test_budgets_stand_in_one_line():
+    resources = {"epoch_budget": 1000, "gpu_hours_budget": 1.5, "time_budget_s": 60.0, "at_budget": "stop"}
+    shown = " ".join(text(own(GRID, resources=resources)).split())
+    assert "no new trial after 1,000 epochs or 1.5 GPU-hours or 60 s, and what runs is stopped at its next rep" in shown
+
+
 def test_a_grid_is_a_table():
     lines = text(own(GRID, search={"strategy": "grid"})).splitlines()
     (head,) = [n for n, line in enumerate(lines) if line.split() == ["config", "learning_rate", "batch_size"]]

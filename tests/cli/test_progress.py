@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tuner.backends.stage import Stage
+from tuner.budgets import Limits
 from tuner.cli import progress
 from tuner.cli.progress import Lines, Live, Silence, end_line, make_display, panel, start_line
 from tuner.cli.standing import Goal, Standing
@@ -73,9 +74,22 @@ def test_no_guess_before_there_is_something_to_go_by():
 
 
 def test_a_time_budget_bounds_the_guess():
-    goal = Goal("demo", "val_accuracy", "max", 1000, 10, budget_s=60.0)
+    goal = Goal("demo", "val_accuracy", "max", 1000, 10, limits=Limits(seconds=60.0))
     now = standing([Made(config(n), [0.5] * 4) for n in range(1, 4)], goal).snapshot(120.0)
     assert now.left_s == pytest.approx(40.0)
+
+
+def test_budgets_are_shown_and_an_epoch_budget_bounds_the_guess():
+    goal = Goal("demo", "val_accuracy", "max", 1000, 10, limits=Limits(epochs=20, gpu_hours=1.0, gpus=2.0))
+    made = standing([Made(config(n), [0.5] * 4) for n in range(1, 4)], goal)
+    now = made.snapshot(125.0)
+    said = "\n".join(text(now, 100))
+    assert "budget: 12 of 20 epochs spent, 8 left" in said
+    assert "budget: 0.01 of 1 GPU-hours spent, 0.99 left" in said
+    # 12 epochs in 24 s since the first attempt, and 8 to go.
+    assert now.left_s == pytest.approx(16.0)
+    record = made.history.trials["t0003"]
+    assert "  8 of 20 epochs left  0.99 of 1 GPU-hours left   lr=" in end_line(record, now)
 
 
 def test_a_trial_left_behind_by_a_dead_driver_does_not_count_as_running():

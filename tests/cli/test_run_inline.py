@@ -139,6 +139,23 @@ def test_a_finished_sweep_can_be_extended(project, capsys):
     assert "best of 6, so optimistic" in out
 
 
+def test_a_budget_is_told_while_it_runs_and_at_the_end_and_a_larger_one_goes_on(project, capsys):
+    assert run_command([*INLINE, "--set", "resources.epoch_budget=4"]) == 0
+    out = capsys.readouterr().out
+    # The second trial was in flight when the budget was spent.
+    assert [line.split("]")[0] for line in out.splitlines() if line.startswith("[")] == ["[1/4", "[2/4"]
+    assert "1 of 4 epochs left" in out and "budget    6 of 4 epochs spent, 0 left (resources.epoch_budget)" in out
+    assert run_command(["resume", "mine", "--backend", "inline"]) == 0
+    assert "is finished: 2 trials, nothing to add." in capsys.readouterr().out
+    assert run_command(["resume", "mine", "--backend", "inline", "--set", "resources.epoch_budget=9"]) == 0
+    assert "budget    9 of 9 epochs spent, 0 left" in capsys.readouterr().out
+    run_command(["show", "mine"])
+    assert "Budget: 9 of 9 epochs spent, 0 left (resources.epoch_budget)" in capsys.readouterr().out
+    run_command(["show", "mine", "--json"])
+    told = json.loads(capsys.readouterr().out)["budgets"]
+    assert told == [{"key": "resources.epoch_budget", "limit": 9, "spent": 9, "left": 0.0}]
+
+
 def test_trials_lost_to_infrastructure_exit_3(project, capsys):
     full = "import errno\ndef train(config, trial):\n"
     full += "    if trial.number == 2:\n        raise OSError(errno.ENOSPC, 'No space left on device')\n"

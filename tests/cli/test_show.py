@@ -53,6 +53,16 @@ def test_no_line_is_wider_than_the_terminal(here, capsys, monkeypatch, width):
     assert sum("leaky_relu" in line for line in lines) == 1
 
 
+def test_what_breaks_a_constraint_stands_behind_and_is_marked(here, capsys):
+    trials = [Made({"lr": 0.1}, [0.9, 0.7]), Made({"lr": 0.2}, [0.2, 0.6])]  # train_loss is 1 at epoch 1, then 0.5
+    make_run(here / "runs/tight", trials, head={"constraints": ["train_loss < 0.6"]})
+    run_command(["show", "tight"])
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.startswith("t0")]
+    assert [row[0] for row in rows] == ["t0002", "t0001"] and "yes" in rows[0] and "no" in rows[1]
+    assert "Best: val_accuracy 0.6000 at epoch 2 (t0002; the only one)" in out
+
+
 def test_one_trial_has_no_columns_to_compare(here, capsys):
     make_run(here / "runs/single", [Made(WIDE, [0.5])])
     assert run_command(["show", "latest"]) == 0

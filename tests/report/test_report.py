@@ -152,6 +152,23 @@ def test_failures_are_told_by_cause(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_what_breaks_a_constraint_is_never_the_answer(tmp_path):
+    made = [Made({"lr": 0.1, "kind": "a"}, [0.99, 0.5]), *trials(6)]  # best at epoch 1, where train_loss is 1
+    page, markdown, folder = report(tmp_path, made, head={"constraints": ["train_loss < 0.6"]})
+    assert "best 0.99" not in page.text and "Constraints: train_loss < 0.6; 6 trials met all of them" in page.text
+    rows = pd.read_csv(folder / "tables/trials.csv")
+    assert list(rows["feasible"]) == [False] + [True] * 6
+    last = [line for line in markdown.splitlines() if line.startswith("| t0")][-1]
+    assert last.startswith("| t0001") and "t0001" not in markdown.split("## ")[1]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_budgets_are_told(tmp_path):
+    page, _, _ = report(tmp_path, trials(3), tables={"resources": {"epoch_budget": 1000}})
+    assert "of 1,000 epochs spent, " in page.text and "(resources.epoch_budget)." in page.text
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_running_sweep_says_so(tmp_path):
     import fcntl
 

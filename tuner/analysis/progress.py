@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tuner.analysis.scores import comparable, sign_of
+from tuner.analysis.scores import comparable, feasible, sign_of
 
 
 def best_so_far(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str, mode: str) -> pd.DataFrame:
@@ -15,7 +15,8 @@ def best_so_far(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str, mode: s
         number, trial, status, value (its best; NaN without one), best (so far), improves, elapsed_s (from the
         sweep's first start to the trial's last report; NaN where the frames do not tell).
     """
-    trials = comparable(trials).sort_values("number") if "number" in trials else comparable(trials)
+    trials = feasible(comparable(trials))
+    trials = trials.sort_values("number") if "number" in trials else trials
     sign = sign_of(mode)
     finite = epochs[np.isfinite(epochs[metric].astype(float))] if metric in epochs else epochs.iloc[:0]
     groups = (
@@ -47,7 +48,7 @@ def _elapsed_s(trials: pd.DataFrame, epochs: pd.DataFrame) -> list[float]:
 def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str, mode: str) -> pd.DataFrame:
     """Return the best value so far at each report that improved it: elapsed_s (from the first start), best, trial."""
     empty = pd.DataFrame({"elapsed_s": [], "best": [], "trial": []})
-    trials = comparable(trials)
+    trials = feasible(comparable(trials))
     if metric not in epochs or "reported_at" not in epochs or not len(trials):
         return empty
     own = epochs[epochs["trial"].isin(trials["trial"]) & np.isfinite(epochs[metric].astype(float))]

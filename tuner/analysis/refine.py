@@ -16,7 +16,7 @@ from scipy.stats import mannwhitneyu
 from tuner.analysis.features import Features, configs, encode, option_index, relative
 from tuner.analysis.forest import boxes, grow, marginals
 from tuner.analysis.ranges import edge, part, stretched
-from tuner.analysis.scores import FINISHED, comparable, failed_by_config, plural, sign_of
+from tuner.analysis.scores import FINISHED, comparable, failed_by_config, feasible, plural, sign_of
 from tuner.space import Choice, Domain, Fixed, Numeric, Range, Space
 from tuner.space.values import label_part, option_texts
 from tuner.spec.checks import check_parameter
@@ -147,7 +147,7 @@ def _seen(
     space: Space, trials: pd.DataFrame, metric: str, mode: str, limits: tuple[str | None, int | None]
 ) -> _Seen | str:
     """Return the configs inside the space with their mean losses, or why there is nothing to go by."""
-    trials = comparable(trials)
+    trials = feasible(comparable(trials))
     column = f"best.{metric}"
     if column not in trials or "status" not in trials:
         return f"no trial has a {metric}"

@@ -53,6 +53,15 @@ def comparable(trials: pd.DataFrame) -> pd.DataFrame:
     return kept.reset_index(drop=True)
 
 
+def feasible(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials that can be the best: those that break no constraint, as far as that is known."""
+    if "feasible" not in trials:
+        return trials
+    return trials[[value is None or value != value or bool(value) for value in trials["feasible"]]].reset_index(
+        drop=True
+    )
+
+
 def failed_by_config(trials: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which trials (n,) failed by what their config is, and not by the machines or the clock."""
     if "cause" not in trials or "status" not in trials:

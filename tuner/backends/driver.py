@@ -14,13 +14,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tuner import checkpoints
+from tuner import budgets, checkpoints
 from tuner.backends.clocks import Clocks
 from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
+from tuner.constraints import PARAMS
 from tuner.disk import failed
 from tuner.errors import TunerError, UsageError
-from tuner.history import FINISHED, CheckpointRecord, Event, History, TrialRecord, ranking
+from tuner.history import FINISHED, RANKED, CheckpointRecord, Event, History, TrialRecord, ranking
 from tuner.journal import Journal
 from tuner.mirror import Mirror
 from tuner.space import derive_seed
@@ -51,6 +52,8 @@ class Driver:
         device: "cpu" or "cuda", for every trial.
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
+        measure: Returns the weights of a config's model, or None where that is not known; asked only where a constraint
+            on `params` is.
         hold: Holds signals back while the journal and what is known of it change together.
         lacking: Returns why no trial may begin on the run folder's disk beside so many that run, or None.
         stage: What to run; None: the search.
@@ -74,6 +77,7 @@ class Driver:
         device: str = "cpu",
         on_event: Callable[[Event], None] = lambda event: None,
         reject: Callable[[dict[str, Any]], str | None] = lambda config: None,
+        measure: Callable[[dict[str, Any]], int | None] = lambda config: None,
         hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         lacking: Callable[[int], str | None] = lambda running: None,
         stage: Stage | None = None,
@@ -84,6 +88,7 @@ class Driver:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject, self._hold = on_event, reject, hold
+        self._measure = measure if any(one.name == PARAMS for one in history.constraints) else lambda config: None
         self._lacking = lacking
         self.stage = stage or Stage()
         self.halted: str | None = None  # why no trial begins any more, though some are left
@@ -93,6 +98,7 @@ class Driver:
         varied = sweep.space.names()
         self._fixed = {name: value for name, value in sweep.defaults.items() if name not in varied}
         self._exhausted = False
+        self._limits = budgets.limits(sweep.resources.model_dump())
         self._began = time.monotonic()
         self.epochs_done = 0
         self.idle_s = 0.0
@@ -119,11 +125,18 @@ class Driver:
             except BaseException:  # it is still to be run: what is known must be what the journal says
                 self._waiting.insert(0, record)
                 raise
-            reason = self._reject(record.config)
+            reason = self._reject(record.config) or self._refused(record)
             if reason is None:
                 return job
             self._end(record, Outcome("failed", "config.shape", reason, 0.0))
         return None
+
+    def _refused(self, record: TrialRecord) -> str | None:
+        """Return which constraint the config breaks already; what a study compares with is trained all the same."""
+        if record.params is None or record.stage not in COMPARED:
+            return None
+        asked = (one for one in record.constraints if one.name == PARAMS and not one.holds(record.params))
+        return next((one.sentence(record.params) for one in asked), None)
 
     def _count_idle(self) -> None:
         """Count the workers that have had nothing to do since a proposal was held back."""
@@ -149,15 +162,18 @@ class Driver:
         """Whether nothing runs and nothing is left to run."""
         if self.running:
             return False
-        ended = self.halted is not None or self.over is not None
-        return ended or (not self._waiting and (self._exhausted or self._spent()))
+        ended = self.halted is not None or self.over is not None or self._cut_short()
+        return ended or (not self._waiting and (self._exhausted or self._spent() is not None))
 
     def nothing_left(self) -> bool:
         """Return whether every trial that this stage asks for is there, with an end; commits nothing."""
         if self.over:
             return True
+        for_good = self._lasting_spent() is not None
         if self._waiting:
-            return False
+            return for_good and self._stops()
+        if for_good:
+            return True
         if self.stage.listed is not None:
             return self.stage.listed(self.history) is None
         records = self._records()
@@ -190,12 +206,29 @@ class Driver:
             )
         return proposal
 
-    def _spent(self) -> bool:
-        budget = self.sweep.resources.time_budget_s
-        return budget is not None and time.monotonic() - self._began >= budget
+    def _spent(self, epochs: int = 0, seconds: float = 0.0) -> budgets.Budget | None:
+        """Return the budget that is spent, if any, with so many epochs and seconds of trials to come."""
+        lasting = self._lasting_spent(epochs, seconds)
+        session = budgets.of_session(self._limits, time.monotonic() - self._began)
+        return lasting or next((budget for budget in session if budget.is_spent), None)
+
+    def _lasting_spent(self, epochs: int = 0, seconds: float = 0.0) -> budgets.Budget | None:
+        """Return the budget that is spent for this run folder, if any; a study always has its final training."""
+        if self.stage.name == "final":
+            return None
+        lasting = budgets.lasting(self._limits, self.history, epochs=epochs, seconds=seconds)
+        return next((budget for budget in lasting if budget.is_spent), None)
+
+    def _stops(self) -> bool:
+        """Return whether a spent budget ends what runs; what a study does not compare by rules it trains to the end."""
+        return self.sweep.resources.at_budget == "stop" and self.stage.name in COMPARED
+
+    def _cut_short(self) -> bool:
+        """Return whether what is left to be run waits for a larger budget, or the next session."""
+        return self._stops() and self._spent() is not None
 
     def _next_record(self) -> TrialRecord | None:
-        if self.over:
+        if self.over or self._cut_short():
             return None
         if self._waiting:
             return self._waiting.pop(0)
@@ -254,6 +287,8 @@ class Driver:
         }
         if suggestion.until is not None:
             body["until"] = suggestion.until
+        if (params := self._measure(suggestion.config)) is not None:
+            body["params"] = params
         self._commit(Event("suggestion", trial, body=body))
         return self.history.trials[trial]
 
@@ -352,6 +387,9 @@ class Driver:
             reason = rule.decide(curves, record.trial, report.epoch, self.sweep.max_epochs)
             if reason:
                 return Outcome("stopped", error=reason, elapsed_s=report.elapsed_s)
+        more_s = record.duration_at(report.elapsed_s) - record.duration_s
+        if self._stops() and (budget := self._spent(epochs=1, seconds=more_s)):
+            return Outcome("stopped", error=budget.reason(), elapsed_s=report.elapsed_s)
         return None
 
     def _curves_known_to(self, record: TrialRecord) -> dict[str, dict[int, float]]:
@@ -496,6 +534,22 @@ class Driver:
     def _over(self, records: list[TrialRecord]) -> bool:
         return len(records) >= self.sweep.search.repeats and all(record.status in FINISHED for record in records)
 
+<<<<<<< HEAD
+=======
+    def _conclude(self, pending: Observation, records: list[TrialRecord]) -> Observation:
+        failed = [record for record in records if record.status == "failed"]
+        infeasible = (
+            record.broken(self.sweep.metric, self.sweep.mode) for record in records if record.status in RANKED
+        )
+        if any(_teaches(record) for record in failed) or any(infeasible):
+            return dataclasses.replace(pending, state="failed")
+        values = [record.best_value(self.sweep.metric, self.sweep.mode) for record in records]
+        known = [self._sign * value for value in values if value is not None]
+        if len(failed) == len(records) or not known:
+            return dataclasses.replace(pending, state="lost" if failed else "failed")
+        return dataclasses.replace(pending, state="done", loss=sum(known) / len(known))
+
+>>>>>>> 176a14a4f30c5929ee0486cf4a2780ea948951aa
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def _prune(self, record: TrialRecord) -> None:

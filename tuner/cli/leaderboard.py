@@ -54,9 +54,12 @@ def _head(results: Results) -> Iterator[Text]:
     yield Text.assemble(
         (results.name, "bold"), ": ", (results.status, style), f", {total}: {words.states(counts)}" if counts else ""
     )
+    for budget in results.budgets():
+        yield Text(f"Budget: {budget.text()} ({budget.key})")
     ranked = ranking(results.records(), results.metric, results.mode)
     if not ranked:
-        yield Text(f"No trial has completed with a finite {results.metric} yet.")
+        met = " that meets the constraints" if results.history.constraints else ""
+        yield Text(f"No trial{met} has completed with a finite {results.metric} yet.")
         return
     best = ranked[0]
     epoch = best.trial.best_epoch(results.metric, results.mode)
@@ -108,6 +111,9 @@ def _columns(results: Results, records: Sequence[TrialRecord], varied: Sequence[
     ]
     if repeats:
         columns.insert(3, Column("mean", _means(results, records), right=True, keep=True))
+    if results.history.constraints:
+        told = {True: "yes", False: "no", None: words.NOTHING}
+        columns.append(Column("feasible", [told[results.is_feasible(record)] for record in records], keep=True))
     columns += [_parameter(name, records) for name in varied]
     columns.append(
         Column("time", [words.duration(r.duration_s) if r.duration_s else "-" for r in records], right=True, weight=-1)

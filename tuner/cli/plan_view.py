@@ -65,6 +65,8 @@ def _fact_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "" if number else "learns from", sentence
     yield "budget", _budget(plan)
     yield "best by", f"{sweep.metric} ({'highest' if sweep.mode == 'max' else 'lowest'})"
+    if sweep.constraints:
+        yield "such that", "; ".join(sweep.constraints)
     if sweep.stopping.rules:
         yield "stopping", "; ".join(_rule(rule, sweep.stopping.options.get(rule, {})) for rule in sweep.stopping.rules)
     yield "resources", _resources(plan)
@@ -89,10 +91,18 @@ def _search(plan: Plan) -> str:
 
 
 def _budget(plan: Plan) -> str:
-    search, budget = plan.sweep.search, plan.sweep.resources.time_budget_s
+    search, asked = plan.sweep.search, plan.sweep.resources
     repeats = f" ({search.repeats} seeds a config)" if search.repeats > 1 else ""
-    time = f"; no new trial after {budget:g} s" if budget else ""
-    return f"{count(plan.trials, 'trial')}{repeats}, {count(plan.epochs, 'epoch')} at most{time}"
+    limits = [
+        *([count(asked.epoch_budget, "epoch")] if asked.epoch_budget else []),
+        *([count(asked.gpu_hours_budget, "GPU-hour")] if asked.gpu_hours_budget else []),
+        *([f"{asked.time_budget_s:g} s"] if asked.time_budget_s else []),
+    ]
+    most = f"{count(plan.trials, 'trial')}{repeats}, {count(plan.epochs, 'epoch')} at most"
+    if not limits:
+        return most
+    stops = ", and what runs is stopped at its next report" if asked.at_budget == "stop" else ""
+    return f"{most}; no new trial after {' or '.join(limits)}{stops}"
 
 
 def _rule(name: str, options: Mapping[str, Any]) -> str:

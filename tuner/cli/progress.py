@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuner import journal
+from tuner import budgets, journal
 from tuner.cli import words
 from tuner.cli.copying import path_text
 from tuner.cli.standing import Goal, Running, Snapshot, Standing
@@ -201,7 +201,7 @@ def standing(plan: Plan, folder: Path) -> Standing:
         trials=plan.trials,
         max_epochs=sweep.max_epochs,
         varied=varied,
-        budget_s=sweep.resources.time_budget_s,
+        limits=budgets.limits(sweep.resources.model_dump()),
     )
     return Standing(goal, fold(journal.read(folder / journal.FILE_NAME)), time.time())
 
@@ -236,8 +236,9 @@ def end_line(record: TrialRecord, now: Snapshot) -> str:
     goal = now.goal
     place = f"[{now.stage}{' ' if now.stage else ''}{now.done:>{len(str(now.total))}}/{now.total}]"
     best = f"  best {words.number(now.best.value)} ({now.best.trial.trial})" if now.best else ""
+    left = "".join(f"  {budget.short()}" for budget in now.budgets)
     return (
-        f"{place} {record.trial} {record.status:<9}  {_outcome(record, goal)}{best}"
+        f"{place} {record.trial} {record.status:<9}  {_outcome(record, goal)}{best}{left}"
         f"   {words.config_line(goal.short(record.config))}"
     ).rstrip()
 
@@ -267,7 +268,7 @@ def panel(now: Snapshot, width: int, height: int) -> RenderableType:
     from rich.text import Text
 
     inside = max(20, width - 4)
-    lines = [_bar_line(now), _states_line(now), _speed_line(now), _best_line(now)]
+    lines = [_bar_line(now), _states_line(now), _speed_line(now), *_budget_lines(now), _best_line(now)]
     if now.running:
         lines += [Text(), *_running_lines(now, height - len(lines) - 4)]
     for line in lines:
@@ -301,6 +302,12 @@ def _states_line(now: Snapshot) -> Text:
 
     shown = [(state, now.counts[state]) for state in words.STATES if now.counts.get(state)]
     return Text("   ").join(Text(f"{amount} {state}", style=words.STYLES[state]) for state, amount in shown)
+
+
+def _budget_lines(now: Snapshot) -> list[Text]:
+    from rich.text import Text
+
+    return [Text(f"budget: {budget.text()}") for budget in now.budgets]
 
 
 def _best_line(now: Snapshot) -> Text:

@@ -48,6 +48,7 @@ def to_json_able(results: Results) -> dict[str, object]:
         "mode": results.mode,
         "max_epochs": results.max_epochs,
         "counts": results.counts(),
+        "budgets": [budget.to_dict() for budget in results.budgets()],
         "ranking": [entry.trial.trial for entry in ranked],
         "trials": results.trial_rows(),
     }

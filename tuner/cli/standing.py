@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tuner.budgets import Budget, Limits, lasting, of_session
 from tuner.history import FINISHED, Event, History, Ranked, TrialRecord, ranking
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Goal:
         trials: How many trials there will be.
         max_epochs: The most epochs a trial may train.
         varied: Names of the parameters that the space varies, in the order in which they are shown.
-        budget_s: Seconds after which no new trial starts, or None.
+        limits: The budgets.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Goal:
     trials: int
     max_epochs: int
     varied: tuple[str, ...] = ()
-    budget_s: float | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def short(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of a config that the space varies."""
@@ -71,6 +72,7 @@ class Snapshot:
         left_s: An estimate of the seconds left, or None.
         running: The trials at work, in the order of their numbers.
         stage: Name of a study's present stage; "" of a sweep, which is all search.
+        budgets: What is spent and left of each budget.
     """
 
     goal: Goal
@@ -85,6 +87,7 @@ class Snapshot:
     left_s: float | None
     running: list[Running]
     stage: str = ""
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass
@@ -155,7 +158,12 @@ class Standing:
                 left_s=self._left(records, counts, rate, now),
                 running=[self._running(record) for record in records if self._is_running(record)],
                 stage=self._stage.name if self._stage else "",
+                budgets=tuple(self._budgets(now)),
             )
+
+    def _budgets(self, now: float) -> list[Budget]:
+        limits, elapsed_s = self.goal.limits, max(0.0, now - self.began_at)
+        return [*lasting(limits, self.history), *of_session(limits, round(elapsed_s))]
 
     def _is_running(self, record: TrialRecord) -> bool:
         # One that a driver left behind when it died still says that it runs.
@@ -198,6 +206,9 @@ class Standing:
             if self._is_running(record)
         )
         left_s = (at_work + counts["pending"] * typical) / rate
-        if self.goal.budget_s is None:
-            return left_s
-        return min(left_s, max(self.began_at + self.goal.budget_s - now, at_work / rate))
+        limits = self.goal.limits
+        if limits.seconds is not None:
+            left_s = min(left_s, max(self.began_at + limits.seconds - now, at_work / rate))
+        if limits.epochs is not None:
+            left_s = min(left_s, max(limits.epochs - self.history.epochs_spent, at_work) / rate)
+        return left_s

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tuner.cli import words
 from tuner.cli.copying import command, path_text
-from tuner.history import Ranked, TrialRecord, ranking
+from tuner.history import RANKED, Ranked, TrialRecord, ranking
 from tuner.openings import openings
 from tuner.results import Best, Results
 
@@ -35,9 +35,15 @@ def summary(results: Results, sweep: Sweep, seconds: float) -> Iterator[Text]:
     for note in results.history.notes:
         if "over" in note:
             yield Text(f"ended by  {note['over']}")
+    for budget in results.budgets():
+        yield Text(f"budget    {budget.text()} ({budget.key})")
     if best := _best(results):
         yield Text()
         yield from _best_lines(results, sweep, best)
+    elif results.history.constraints and any(record.status in RANKED for record in results.records()):
+        yield Text(
+            f"best      none: no config meets the constraints ({'; '.join(results.sweep['sweep']['constraints'])})"
+        )
     if tested := list(_test_lines(results)):
         yield Text()
         yield from tested

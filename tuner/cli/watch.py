@@ -85,6 +85,7 @@ def _sessions(events: list[Event]) -> tuple[list[Event], list[Event]]:
 
 
 def _goal(results: Results) -> Goal:
+    from tuner.budgets import limits
     from tuner.cli.standing import Goal
 
     space, resources = results.sweep.get("space", {}), results.sweep.get("resources", {})
@@ -97,7 +98,7 @@ def _goal(results: Results) -> Goal:
         trials=max(trials, len(results.records())),
         max_epochs=results.max_epochs,
         varied=varied,
-        budget_s=resources.get("time_budget_s"),
+        limits=limits(resources, results.history.overrides),
     )
 
 

@@ -22,8 +22,10 @@ def _blocks(found: Findings) -> Iterator[Block]:
     yield from (Warn(text) for text in warnings(found))
     best = found.best
     if best is None:
+        met = " that meets the constraints" if found.results.history.constraints else ""
         yield Text(
-            f"There is no best config: no trial has completed, or was stopped, with a finite {found.results.metric}."
+            f"There is no best config: no trial{met} has completed, or was stopped, with a finite "
+            f"{found.results.metric}."
         )
         return
     winner = found.winner or Winner(best.config, best.trial)

@@ -227,7 +227,8 @@ class Findings:
     def _candidates(self) -> list[TrialRecord]:
         """Return the trials that could have been the best."""
         stages = ("search", "refine")
-        return [r for r in self.results.records() if r.stage in stages and r.status in RANKED]
+        records = [r for r in self.results.records() if r.stage in stages and r.status in RANKED]
+        return [record for record in records if self.results.is_feasible(record)]
 
     @property
     def seed(self) -> int:

@@ -116,6 +116,11 @@ def _counts(found: Findings) -> Iterator[str]:
         yield f"{words.count(total, 'epoch')} trained, {total / most:.0%} of what every trial to its end would take."
     seconds = float(trials["duration_s"].sum())
     yield f"{words.duration(seconds)} of training in all."
+    if texts := results.sweep["sweep"].get("constraints"):
+        met = sum(results.is_feasible(record) is True for record in results.records())
+        yield f"Constraints: {'; '.join(texts)}; {words.count(met, 'trial')} met all of them at the best epoch."
+    if stand := [f"{budget.text()} ({budget.key})" for budget in results.budgets()]:
+        yield f"Budgets: {'; '.join(stand)}."
     whole = results.history
     if whole.started_at is not None and whole.last_at is not None:
         yield f"From the first row to the last: {words.duration(float(whole.last_at - whole.started_at))}."
@@ -174,7 +179,7 @@ def _order(found: Findings) -> Any:
 
     def place(record: TrialRecord) -> tuple[bool, bool, float, int]:
         value = record.best_value(metric, mode)
-        without = record.status == "failed" or value is None
+        without = record.status == "failed" or value is None or found.results.is_feasible(record) is False
         return record.stage not in SEARCHED, without, sign * value if value is not None else 0.0, record.number
 
     return place
@@ -193,6 +198,9 @@ def _columns(found: Findings, records: list[TrialRecord]) -> Iterator[Shown]:
     yield column("seconds", [round(record.duration_s, 1) for record in records])
     for name in found.varied:
         yield column(name, [record.config.get(name) for record in records])
+    if results.history.constraints:
+        told = {True: "yes", False: "no", None: "-"}
+        yield column("feasible", [told[results.is_feasible(record)] for record in records])
     if any(record.cause for record in records):
         yield column("cause", [record.cause for record in records])
 

@@ -49,6 +49,11 @@ _TASKS = {
 }
 
 
+def known_metrics(task: str | None) -> list[str]:
+    """Return the metrics that built-in trainables report for a task; None: for any."""
+    return [*(METRICS[task] if task else _KNOWN), "learning_rate"]
+
+
 def task_of(options: Mapping[str, Any], needed: bool, problems: list[Problem]) -> str | None:
     """Return the task of a data set; None where it is unknown.
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tuner.constraints import parse as parse_constraint
+from tuner.constraints import unknown
 from tuner.errors import Problem, SweepError, nearest
 from tuner.space import Fixed, Space
 from tuner.space.values import option_texts, toml_key, under
 from tuner.spec.checks import Written, check_sweep, complete_points, walk
 from tuner.spec.code import check_trainable, is_builtin, own_defaults, short_name
 from tuner.spec.data import resolve_data
-from tuner.spec.metrics import resolve_metric, task_of
+from tuner.spec.metrics import known_metrics, resolve_metric, task_of
 from tuner.spec.tables import (
     TABLES,
     CheckpointSpec,
@@ -54,6 +56,8 @@ def resolve(
     sweep["name"] = _name(head.name, stem or short_name(sweep["trainable"] or "sweep"), prefix, found)
     sweep["data"] = resolve_data(as_table(tables["data"]) if "data" in tables else None, found)
     sweep["metric"], sweep["mode"] = _metric(head, sweep, "data" in tables, prefix, found)
+    sweep["constraints"] = head.constraints
+    found.extend(_wrong_constraints(head.constraints, sweep, prefix))
     sweep["space"], written = _space(tables.get("space"), found)
     sweep["defaults"] = _defaults(tables.get("defaults"), found)
     own = baseline(sweep["trainable"], sweep["defaults"])
@@ -146,6 +150,19 @@ def _metric(
     # A misspelt name is meant to be a built-in one, and so is its metric.
     meant = builtin or (isinstance(head.trainable, str) and head.trainable.isidentifier())
     return resolve_metric(head.metric, head.mode, task, meant, prefix, problems)
+
+
+def _wrong_constraints(texts: Sequence[str], sweep: Mapping[str, Any], prefix: str) -> Iterator[Problem]:
+    """Yield what is wrong with each constraint; of a user's function any metric may be meant."""
+    for index, text in enumerate(texts):
+        key = f"{prefix}constraints[{index}]"
+        made = parse_constraint(text, key)
+        if isinstance(made, Problem):
+            yield made
+        elif is_builtin(sweep["trainable"]):
+            task = _task(sweep["data"], False, [])
+            wrong = unknown(made.name, known_metrics(task), key, f'"{text}"')
+            yield from [wrong] if wrong else []
 
 
 def _task(data: DataSpec | None, needed: bool, problems: list[Problem]) -> str | None:

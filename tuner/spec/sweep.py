@@ -46,6 +46,8 @@ class Sweep(Table):
         mode: "max" or "min"; left out, the better way of a known metric.
         seed: At least 0.
         max_epochs: The most epochs a trial may train, at least 1.
+        constraints: What a config must meet at its best epoch to be the best, such as "params < 200_000": a metric,
+            one of < <= > >=, and a number. `params` is the number of the model's weights, known before training.
         data, space, defaults, search, stopping, resources, checkpoint, failure, study: The tables.
 
     Raises:
@@ -60,6 +62,7 @@ class Sweep(Table):
     mode: Literal["max", "min"]
     seed: int
     max_epochs: int
+    constraints: tuple[str, ...] = ()
     data: DataSpec | None
     space: Space
     defaults: dict[str, Any]
@@ -77,7 +80,7 @@ class Sweep(Table):
 
     def to_toml(self) -> str:
         """Return the sweep as a file that load_sweep reads back as an equal sweep."""
-        head = {name: getattr(self, name) for name in _HEAD}
+        head = {name: value for name in _HEAD if (value := getattr(self, name)) != ()}
         if not isinstance(self.trainable, str):
             head["trainable"] = f"<python function {short_name(self.trainable)}>"
         tables = {

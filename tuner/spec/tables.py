@@ -57,6 +57,7 @@ class HeadSpec(Table):
     mode: Literal["max", "min"] | None = None
     seed: Natural = 0
     max_epochs: Count = 10
+    constraints: Texts = ()
 
 
 class DataSpec(Table):
@@ -144,7 +145,12 @@ class ResourcesSpec(Table):
         accelerator_type: On a cluster of several kinds: the GPU's, as Ray names it, such as "A100"; None: any.
         custom: What else a trial asks of its node, as `ray start --resources` names it: name -> amount.
         max_concurrent: Trials side by side; None: what fits.
-        time_budget_s: Seconds after which no new trial starts; None: no limit.
+        time_budget_s: Seconds of one session of the driver, in a study of one of its stages, after which no new trial
+            starts; a resume begins them anew. None: no limit.
+        epoch_budget: Epochs of all trials together, over the whole run folder, resumes included; None: no limit.
+        gpu_hours_budget: GPUs of a trial x the hours it trained, all trials together, as epoch_budget; None: no limit.
+        at_budget: What becomes of trials that run when a budget is spent: "finish" them, or "stop" each at its next
+            report.
         lanes: Trials fused in one process, or "auto".
         precision: "fp32", "bf16" or "auto".
     """
@@ -160,6 +166,9 @@ class ResourcesSpec(Table):
     custom: dict[str, Amount] | None = None
     max_concurrent: Count | None = None
     time_budget_s: Seconds | None = None
+    epoch_budget: Count | None = None
+    gpu_hours_budget: Amount | None = None
+    at_budget: Literal["finish", "stop"] = "finish"
     lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1, description='a whole number of at least 1, or "auto"'
     )
