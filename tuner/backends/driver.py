@@ -534,22 +534,6 @@ class Driver:
     def _over(self, records: list[TrialRecord]) -> bool:
         return len(records) >= self.sweep.search.repeats and all(record.status in FINISHED for record in records)
 
-<<<<<<< HEAD
-=======
-    def _conclude(self, pending: Observation, records: list[TrialRecord]) -> Observation:
-        failed = [record for record in records if record.status == "failed"]
-        infeasible = (
-            record.broken(self.sweep.metric, self.sweep.mode) for record in records if record.status in RANKED
-        )
-        if any(_teaches(record) for record in failed) or any(infeasible):
-            return dataclasses.replace(pending, state="failed")
-        values = [record.best_value(self.sweep.metric, self.sweep.mode) for record in records]
-        known = [self._sign * value for value in values if value is not None]
-        if len(failed) == len(records) or not known:
-            return dataclasses.replace(pending, state="lost" if failed else "failed")
-        return dataclasses.replace(pending, state="done", loss=sum(known) / len(known))
-
->>>>>>> 176a14a4f30c5929ee0486cf4a2780ea948951aa
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def _prune(self, record: TrialRecord) -> None:
@@ -641,7 +625,8 @@ def conclude(pending: Observation, records: Sequence[TrialRecord], metric: str, 
     """
     sign = 1.0 if mode == "min" else -1.0
     failed = [record for record in records if record.status == "failed"]
-    if any(_teaches(record) for record in failed):
+    infeasible = any(record.broken(metric, mode) for record in records if record.status in RANKED)
+    if infeasible or any(_teaches(record) for record in failed):
         return dataclasses.replace(pending, state="failed")
     values = [record.best_value(metric, mode) for record in records]
     known = [sign * value for value in values if value is not None]
