@@ -358,6 +358,9 @@ class Drive:
         overrides: What this resume changes of the sweep; it holds for later ones, too.
         changed: What is no longer as it was at the start, a sentence each.
         again: Whether a study may open its test split once more.
+
+    Attributes:
+        idle_s: For each step, the seconds that workers waited for what `search.deterministic` holds out for.
     """
 
     plan: Plan
@@ -372,6 +375,7 @@ class Drive:
     overrides: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     again: bool = False
+    idle_s: list[float] = dataclasses.field(default_factory=list, init=False)
 
     @property
     def folder(self) -> Path:
@@ -413,6 +417,7 @@ class Drive:
                         if history.study:
                             self.watch.on_stage(step.stage, step.trials)
                         self._run_backend(driver, step, backend, home)
+                    self.idle_s.append(driver.idle_s)
                     if driver.halted and not driver.nothing_left():
                         halted = driver.halted
                         break
@@ -480,7 +485,8 @@ class Drive:
         for kept in best_checkpoints(results):
             self.mirror.fetch(kept.path)
         write_best(results, dict(self.data.preprocess) if self.data else None)
-        self.note(history, {"finished": status})
+        idle = {"idle_s": round(sum(self.idle_s), 1)} if self.plan.sweep.search.deterministic else {}
+        self.note(history, {"finished": status, **idle})
         if self.mirror.remote is not None:
             self.mirror.carry(_LEAVING_S if status == "interrupted" else PATIENCE_S)
             return from_history(self.folder, history, running=False)

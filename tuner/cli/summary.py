@@ -35,6 +35,10 @@ def summary(results: Results, sweep: Sweep, seconds: float) -> Iterator[Text]:
     for note in results.history.notes:
         if "over" in note:
             yield Text(f"ended by  {note['over']}")
+    idle = [note["idle_s"] for note in results.history.notes if "idle_s" in note]
+    if idle:
+        waited = f"workers waited {words.duration(idle[-1])} in all for results in their order"
+        yield Text(f"          deterministic: {waited}")
     for budget in results.budgets():
         yield Text(f"budget    {budget.text()} ({budget.key})")
     if best := _best(results):
