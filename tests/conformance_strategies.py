@@ -286,6 +286,23 @@ class StrategyConformance:
         # all others come, though the limit of trials is no more than all
         assert len(set(keys([*first, *rest]))) == len(first) + len(rest) == self.finite().total
 
+    def test_what_is_known_does_not_count_against_the_limit(self):
+        total, first = self.finite().total, drive(self.finite(), 3)
+        before = [replace(o, index=o.index - len(first), earlier=True) for o in observed(first)]
+
+        rest = drive(self.finite(trials=3), 3, history=before)
+
+        assert len(rest) == min(3, total - len(first))
+
+    def test_a_known_point_counts_like_a_random_start(self):
+        strategy = self.mixed(points=[self.driven()[0].config])
+        before = [replace(o, index=o.index - 3, earlier=True) for o in observed(self.driven()[:3])]
+
+        proposal = strategy.ask(before)
+
+        # three are what all that learn begin with, of 14 trials
+        assert proposal is None or (proposal.by != "random start" and proposal.config != before[0].config)
+
     @pytest.mark.parametrize(
         ("state", "loss"),
         [

@@ -14,7 +14,7 @@ import tuner
 from tuner.backends.stage import known_before
 from tuner.cli.main import run_command
 from tuner.errors import Interrupted, SweepError, UsageError
-from tuner.journal import read_history
+from tuner.journal import read, read_history
 from tuner.learnt import sentence
 from tuner.plan import make_plan
 from tuner.results import load
@@ -81,13 +81,17 @@ def test_from_is_a_key_like_any_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "user.py").write_text(USER)
     (tmp_path / "here").mkdir()
-    listed = ["../a", "/b", "s3://bucket/c", "named", "latest"]
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "journal.sqlite").touch()
+    (tmp_path / "named").mkdir()  # no run
+    listed = ["../a", "/b", "s3://bucket/c", "named", "latest", "beside"]
     file = tmp_path / "sweep.toml"
     file.write_text(HEAD + SPACE + search(**{"from": listed}))
     monkeypatch.chdir(tmp_path / "here")
     read = load_sweep(file)
     # Paths are seen from the file; names in ./runs, and URIs, are no paths.
-    assert read.search.from_ == (str(tmp_path.parent / "a"), "/b", "s3://bucket/c", "named", "latest")
+    found = (str(tmp_path.parent / "a"), "/b", "s3://bucket/c", "named", "latest", str(tmp_path / "beside"))
+    assert read.search.from_ == found
     # It is frozen as it is written, and read back.
     (tmp_path / "frozen.toml").write_text(read.to_toml())
     assert "from = [" in read.to_toml() and load_sweep(tmp_path / "frozen.toml") == read
@@ -169,10 +173,11 @@ def test_a_grid_leaves_out_what_was_tried_and_the_plan_says_so(home, capsys):
     assert "runs/a: 3 trials told, 1 left out: 1 outside of the space (x)" in said
     assert "2 configs" in said and "configs that earlier runs have tried are left out" in said
     # What is left of a small space is run whole by auto, too.
-    auto = load_sweep(file, ["search.strategy=auto"])
+    auto = load_sweep(file, ["search.strategy=auto", "search.trials=2"])
     assert make_plan(auto, 1, 0, learnt=learn(auto)).proposals == 2
     results = tuner.run(auto, storage="runs", name="b", backend="inline")
     assert sorted(record.config["x"] for record in results.records()) == [0.3, 0.5]
+    assert {record.by for record in results.records()} == {"grid"}
 
 
 def test_nothing_left_to_try_is_an_error(home, capsys):
@@ -180,6 +185,14 @@ def test_nothing_left_to_try_is_an_error(home, capsys):
     assert run_command(["run", file, "--backend", "inline", "--name", "b"]) == 2
     assert "search.from: the runs in it have tried every config that manual would propose" in capsys.readouterr().err
     assert not (home / "runs" / "b").exists()
+
+
+def test_a_finished_sweep_that_learnt_is_over(home):
+    run("b", HEAD + "[space]\nx = { choice = [0.1, 0.2, 0.3] }\n" + search(strategy="grid", trials=9))
+    tuner.resume("runs/b", backend="inline")
+    # No driver had a turn since: nothing was left.
+    kinds = [event.kind for event in read(home / "runs/b/journal.sqlite")]
+    assert kinds.count("session") == 1
 
 
 def test_a_cut_grid_takes_others_in_place_of_those_tried(home):
@@ -338,6 +351,8 @@ def test_a_run_among_the_points_is_its_best_config(home):
     assert results.records()[0].config["x"] in (0.2, 0.4) and results.records()[1].config["x"] == 0.7
     # The frozen file holds the config, not the run.
     assert tomllib.loads((home / "runs/b/sweep.toml").read_text())["search"]["points"][1] == {"x": 0.7}
+    shutil.rmtree("runs/a")
+    assert len(tuner.resume("runs/b", trials=4, backend="inline").records()) == 4
 
 
 def test_another_seed_splits_the_data_otherwise_and_that_is_said(home):

@@ -1,7 +1,7 @@
 from conformance_strategies import StrategyConformance, drive, sweep
 
 from tuner.space import Space
-from tuner.strategies import make_strategy
+from tuner.strategies import Observation, make_strategy
 
 
 class TestConformance(StrategyConformance):
@@ -12,6 +12,10 @@ class TestConformance(StrategyConformance):
         rest = [config for config in Space.parse(space).grid() if config not in points]
         points = [*points, *rest[: trials - len(points)]]
         return super().make(space, defaults, points=points, trials=trials, **search)
+
+    def test_what_is_known_does_not_count_against_the_limit(self):
+        known = Observation(0, {**POINTS[0]}, "done", 1.0, earlier=True)
+        assert [p.config for p in drive(manual(POINTS, trials=2), 9, history=[known])] == POINTS[1:]
 
 
 POINTS = [{"lr": 0.1, "sizes": [1, 2]}, {"lr": 0.3, "sizes": [3]}, {"lr": 0.2, "sizes": []}]

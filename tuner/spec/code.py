@@ -19,6 +19,7 @@ FROZEN_FUNCTION = re.compile(r"<python function (.+)>")
 
 _FILE = re.compile(r"(?P<file>.+\.py):(?P<function>[^:]+)")
 _MODULE = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<function>[^:]+)")
+_JOURNAL = "journal.sqlite"  # what makes a folder a run
 _TWO_ARGUMENTS = "must take two arguments: def train(config, trial)"
 
 
@@ -47,7 +48,7 @@ def absolute_run(run: Any, folder: Path) -> Any:
     if not isinstance(run, str) or not run or run == "latest":
         return run
     path = absolute_path(run, folder)
-    return path if "/" in run or Path(path).is_dir() else run
+    return path if "/" in run or (Path(path) / _JOURNAL).is_file() else run
 
 
 def short_name(trainable: str | Callable[..., Any]) -> str:

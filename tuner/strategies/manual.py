@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tuner.space import Space
-from tuner.strategies.base import Config, Observation, PointsFirst, Proposal
+from tuner.strategies.base import Config, Observation, PointsFirst, Proposal, count_earlier
 
 
 class Manual(PointsFirst):
@@ -29,7 +29,10 @@ class Manual(PointsFirst):
         if beyond > 0:
             notes.append(f"{len(self.points)} points, limit {trials}: the last {beyond} left out")
         self.note = "; ".join(notes)
-        del self.points[trials:]
+        self._trials = trials
+
+    def ask(self, history: Sequence[Observation]) -> Proposal | None:
+        return super().ask(history) if len(history) - count_earlier(history) < self._trials else None
 
     def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
         return None
