@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import tomllib
@@ -316,9 +317,14 @@ def test_a_run_at_a_uri_tells_and_may_go(home, s3):
     assert configs(near) == configs(far)
     (note,) = [note["warm_start"] for note in far.history.notes if "warm_start" in note]
     assert (note["run"], note["told"], note["failed"], note["left_out"]) == (f"{s3}/runs/a", 4, 1, {})
-    assert 'but got ("s3://no-such-bucket-anywhere/a")' in refused(
-        text, "search.from=['s3://no-such-bucket-anywhere/a']"
-    )
+    # Its own driver may be at a URI, and its disk be lost: the journal there has what it learnt.
+    storage = f"{s3}/runs"
+    tuner.run(load_sweep(write("c", text)), storage=storage, name="c", backend="inline")
+    shutil.rmtree(os.environ["TUNER_CACHE"])
+    shutil.rmtree("runs/a")
+    assert configs(tuner.resume(f"{storage}/c", trials=4, backend="inline"))[:3] == configs(near)
+    missing = f"{s3}/runs/none"
+    assert f'but got ("{missing}")' in refused(text, f"search.from=['{missing}']")
 
 
 def test_every_stage_of_a_study_knows_it(home):
