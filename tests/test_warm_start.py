@@ -231,6 +231,29 @@ def test_another_metric_and_more_epochs(home):
     assert entry_of(only)["left_out"] == {"without third": 3}
 
 
+def test_constraints_are_this_sweeps_own(home):
+    # x = 0.4 breaks it here; that earlier run had none.
+    asked = (HEAD + SPACE + search()).replace("max_epochs = 2\n", 'max_epochs = 2\nconstraints = ["other < 0.3"]\n')
+    assert [seen["state"] for seen in entry_of(asked)["observations"]] == ["done", "done", "failed", "failed"]
+    # What it did not record cannot be known to hold.
+    unknown = asked.replace("other < 0.3", "latency < 0.3")
+    assert entry_of(unknown)["left_out"] == {"without latency": 3}
+    # And its own constraints do not bind this one.
+    run(
+        "strict", (HEAD + SPACE + MANUAL).replace("max_epochs = 2\n", 'max_epochs = 2\nconstraints = ["other < 0.3"]\n')
+    )
+    told = entry_of(HEAD + SPACE + search(**{"from": ["runs/strict"]}))["observations"]
+    assert [seen["state"] for seen in told] == ["done", "done", "done", "failed"]
+
+
+def test_a_config_that_only_its_own_sweep_refused_is_left_out(home):
+    text = '[sweep]\ntrainable = "mlp"\nmax_epochs = 1\n[data]\nname = "wine"\n[space]\nlearning_rate = 0.01\n'
+    strict = text.replace("max_epochs = 1\n", 'max_epochs = 1\nconstraints = ["params < 10"]\n')
+    run("strict", strict)
+    wider = text.replace("0.01", "{ loguniform = [1e-4, 1e-1] }") + '[search]\nfrom = ["strict"]\n'
+    assert "1 refused by a constraint of its own sweep" in refused(wider)
+
+
 # -- another space -----------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ Read once, when a sweep begins, and committed to its journal: what follows from 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner import pulling
+from tuner import constraints, pulling
 from tuner.backends.driver import conclude
+from tuner.constraints import PARAMS, Constraint
 from tuner.errors import Problem, SweepError, TunerError
-from tuner.history import FINISHED, TrialRecord
+from tuner.history import FINISHED, RANKED, TrialRecord
 from tuner.learnt import named, sentence
 from tuner.provenance import FILE_NAME as PROVENANCE
 from tuner.results import Results, load
@@ -217,8 +219,26 @@ def _observation(records: Sequence[TrialRecord], rules: _Rules) -> Observation |
     reported = any(sweep.metric in row.metrics for record in records for row in record.epochs.values())
     if not reported and all(record.status != "failed" for record in records):
         return f"without {sweep.metric}"
-    seen = conclude(Observation(0, config, "pending"), list(records), sweep.metric, sweep.mode)
+    asked = constraints.read(sweep.constraints)
+    if any(_refused(record) for record in records) and not any(_breaks_params(record, asked) for record in records):
+        return "refused by a constraint of its own sweep"
+    records = [dataclasses.replace(record, constraints=asked) for record in records]  # ours, not its own sweep's
+    ended = [record for record in records if record.status in RANKED]
+    for one in asked:
+        if any(record.at_best(one.name, sweep.metric, sweep.mode) is None for record in ended):
+            return f"without {one.name}"
+    seen = conclude(Observation(0, config, "pending"), records, sweep.metric, sweep.mode)
     return "lost to the infrastructure" if seen.state == "lost" else seen
+
+
+def _refused(record: TrialRecord) -> bool:
+    """Return whether a config was not trained since it has too many, or too few, weights for its own sweep."""
+    return record.status == "failed" and not record.epochs and _breaks_params(record, record.constraints)
+
+
+def _breaks_params(record: TrialRecord, asked: Sequence[Constraint]) -> bool:
+    known = record.params is not None
+    return known and any(one.name == PARAMS and not one.holds(record.params) for one in asked)
 
 
 def _mapped(config: Config, rules: _Rules) -> Config | str:
