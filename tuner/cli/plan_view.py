@@ -62,7 +62,8 @@ def _fact_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.note and not any(plan.note in warning for warning in plan.warnings):
         yield "", plan.note
     yield "budget", _budget(plan)
-    yield "best by", f"{sweep.metric} ({'highest' if sweep.mode == 'max' else 'lowest'})"
+    ways = {sweep.metric: sweep.mode, **sweep.objectives}
+    yield "best by", ", ".join(f"{name} ({'highest' if way == 'max' else 'lowest'})" for name, way in ways.items())
     if sweep.constraints:
         yield "such that", "; ".join(sweep.constraints)
     if sweep.stopping.rules:

@@ -27,6 +27,7 @@ class Observation:
             infrastructure, which teaches nothing, but the config counts as proposed.
         loss: What is minimised; None unless done.
         by: Who proposed it, as in its Proposal.
+        values: With several objectives: each one, to be minimised, of which the driver makes `loss` before it asks.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Observation:
     state: State
     loss: float | None = None
     by: str = ""
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
