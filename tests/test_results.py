@@ -105,6 +105,30 @@ def test_where_no_trial_meets_the_constraints_there_is_no_best(run):
         results.best()
 
 
+def test_objectives_add_a_column_that_says_what_nothing_beats(run):
+    trials = [
+        Made(SGD, [0.5]),  # train_loss 1, 1.5 s
+        Made(ADAM, [0.3, 0.4]),  # beaten by the next
+        Made(ADAM, [0.3, 0.6]),  # train_loss 0.5
+        Made(SGD, [0.1, 0.2, 0.4]),  # train_loss 0.33
+        failed(ADAM),
+    ]
+    results = run(*trials, head={"objectives": {"train_loss": "min", "epoch_s": "min"}})
+    assert list(results.trials)[-2:] == ["best.epoch_s", "pareto"]
+    assert [row["pareto"] for row in results.trial_rows()] == [False, False, True, True, None]
+    front = results.pareto()
+    assert [one.ranked.trial.trial for one in front] == ["t0003", "t0004"]
+    assert front[0].values == {"val_accuracy": 0.6, "train_loss": 0.5, "epoch_s": 1.5}
+    # The first objective decides on the best.
+    assert results.best().trial == "t0003"
+
+
+def test_what_breaks_a_constraint_is_not_in_the_pareto_set(run):
+    head = {"objectives": {"train_loss": "min"}, "constraints": ["train_loss > 0.4"]}
+    results = run(Made(SGD, [0.5, 0.6]), Made(ADAM, [0.1, 0.2, 0.4]), head=head)
+    assert [one.ranked.trial.trial for one in results.pareto()] == ["t0001"]
+
+
 def test_the_columns_of_epochs_stand_in_their_order(run):
     results = run(Made(SGD, [0.5, 0.6]), failed(ADAM), Made(ADAM, [0.7]))
     assert list(results.epochs) == ["trial", "number", "epoch", "val_accuracy", "train_loss", "reported_at"]

@@ -189,6 +189,22 @@ BAD_FILES = {
         HEAD + 'constraints = ["params < 10", "params"]\n' + '[data]\nname = "digits"\n' + SPACE,
         ("sweep.constraints[1]", "must be a metric, a sign and a number", '"params"', 'like "params < 200_000"'),
     ),
+    "an objective that is no way": (
+        HEAD + 'objectives = { params = "small" }\n[data]\nname = "digits"\n' + SPACE,
+        ("sweep.objectives", 'must be a table of metrics, each "min" or "max"', 'params = "small"', ""),
+    ),
+    "an objective that is no metric": (
+        HEAD + 'objectives = { parms = "min" }\n[data]\nname = "digits"\n' + SPACE,
+        ("sweep.objectives.parms", "parms is no metric of the trainable", 'parms = "min"', 'Did you mean "params"?'),
+    ),
+    "an objective the wrong way": (
+        HEAD + 'objectives = { val_loss = "max" }\n[data]\nname = "digits"\n' + SPACE,
+        ("sweep.objectives.val_loss", 'must be "min"', 'val_loss = "max"', 'Write val_loss = "min".'),
+    ),
+    "the metric as an objective": (
+        HEAD + 'objectives = { val_accuracy = "max" }\n[data]\nname = "digits"\n' + SPACE,
+        ("sweep.objectives.val_accuracy", "is the sweep's metric", 'val_accuracy = "max"', "Leave it out."),
+    ),
     "a constraint on no metric": (
         HEAD + 'constraints = ["val_los < 1"]\n' + '[data]\nname = "digits"\n' + SPACE,
         ("sweep.constraints[0]", "val_los is no metric of the trainable", '"val_los < 1"', 'Did you mean "val_loss"?'),
@@ -924,6 +940,7 @@ ROUND_TRIPS = {
         lanes = "auto"
     """,
     "constraints": HEAD + 'constraints = ["params < 200_000", "epoch_s <= 2.5"]\n[data]\nname = "digits"\n' + SPACE,
+    "objectives": HEAD + 'objectives = { params = "min", epoch_s = "min" }\n[data]\nname = "digits"\n' + SPACE,
     "points only": DIGITS + "[search]\npoints = [{ dropout = 0.1 }]\n",
     "files": HEAD + '[data]\nname = "images"\npath = "my cats"\nlimit = 100\n' + SPACE,
 }
@@ -990,7 +1007,7 @@ def test_data_as_resolved_is_what_the_loader_takes(name):
 KEYS = [
     *("sweep", "data", "space", "search", "stopping", "resources", "defaults"),
     *("sweep.name", "sweep.trainable", "sweep.metric", "sweep.mode", "sweep.seed", "sweep.max_epochs"),
-    "sweep.constraints",
+    *("sweep.constraints", "sweep.objectives"),
     *("data.name", "data.path", "data.limit", "data.val_fraction", "data.drop", "data.download"),
     *("space.learning_rate", "space.epochs", "space.optimizer.when", "defaults.dropout"),
     *("search.strategy", "search.trials", "search.points", "search.initial_random"),

@@ -300,6 +300,24 @@ def test_models_that_are_too_large_are_not_trained(tmp_path):
         tuner.resume(tmp_path / "small", overrides=["sweep.constraints=[]"], backend="inline")
 
 
+def test_a_study_with_several_objectives(tmp_path):
+    sweep = make(
+        ("search", "refine", "final"),
+        space={"filters": tuner.Choice([2, 4]), "learning_rate": tuner.LogUniform(1e-3, 0.3)},
+        search={"strategy": "auto", "trials": 5},
+        objectives={"params": "min", "epoch_s": "min"},
+    )
+    results = study(sweep, storage=tmp_path, name="traded", backend="inline")
+    trials = results.trials[results.trials["stage"].isin(["search", "refine"])]
+    assert set(trials["status"]) == {"completed"} and len(trials) == 9
+    assert set(trials["best.params"]) <= {376, 654} and trials["best.epoch_s"].notna().all()
+    front = results.pareto()
+    assert sorted(one.ranked.trial.trial for one in front) == list(trials[trials["pareto"].astype(bool)]["trial"])
+    assert front[0].values["val_accuracy"] == results.best().value
+    with pytest.raises(UsageError, match=r"sweep.objectives: a sweep keeps those that it was started with"):
+        tuner.resume(tmp_path / "traded", overrides=["sweep.objectives={params = 'min'}"], backend="inline")
+
+
 def test_a_baseline_that_breaks_a_constraint_is_compared_with_and_never_wins(tmp_path):
     """It has twice the filters of the configs that are searched."""
     sweep = make(

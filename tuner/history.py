@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tuner.constraints import EPOCH_S, PARAMS, Constraint, read
+from tuner.objectives import front
 
 # A trial in one of these is over: it is never run again.
 FINISHED = ("completed", "stopped", "failed")
@@ -167,6 +168,7 @@ class History:
         epochs_spent: Epochs that were committed, those that were trained again included.
         session_at: When the newest session began; None before the first.
         constraints: What the best config must meet.
+        objectives: What else is optimised beside the metric: metric -> "min" or "max".
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
@@ -182,6 +184,7 @@ class History:
     epochs_spent: int = 0
     session_at: float | None = None
     constraints: tuple[Constraint, ...] = ()
+    objectives: dict[str, str] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Fold one more event in."""
@@ -211,8 +214,9 @@ def _sweep(history: History, event: Event) -> None:
     history.sweep_toml = event.body["toml"]
     history.origin, history.study = event.body.get("origin"), event.body.get("study", False)
     history.started_at = event.at
-    if "constraints" in history.sweep_toml:
-        history.constraints = read(tomllib.loads(history.sweep_toml).get("sweep", {}).get("constraints", ()))
+    if "constraints" in history.sweep_toml or "objectives" in history.sweep_toml:
+        head = tomllib.loads(history.sweep_toml).get("sweep", {})
+        history.constraints, history.objectives = read(head.get("constraints", ())), head.get("objectives", {})
 
 
 def _session(history: History, event: Event) -> None:
@@ -317,3 +321,50 @@ def ranking(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[Ranke
         if proposal not in infeasible
     ]
     return sorted(ranked, key=lambda entry: (sign * entry.value, entry.trial.proposal))
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """One config of the Pareto set, and its metric and objectives by name, each the mean over its repeats."""
+
+    ranked: Ranked
+    values: dict[str, float]
+
+
+def pareto(trials: Iterable[TrialRecord], metric: str, mode: str, objectives: Mapping[str, str]) -> list[Tradeoff]:
+    """Return the ranked configs that no other is better than in one objective and no worse in any, best metric first.
+
+    Args:
+        trials: As for ranking.
+        metric: The sweep's metric, the first objective.
+        mode: "max" or "min".
+        objectives: The others; a config of which one is missing, or not finite, is left out.
+    """
+    records = list(trials)
+    groups: dict[int, list[TrialRecord]] = {}
+    for record in records:
+        if record.status in RANKED and record.stage in ("search", "refine"):
+            groups.setdefault(record.proposal, []).append(record)
+    known: list[Tradeoff] = []
+    for ranked in ranking(records, metric, mode):
+        values = objectives_of(groups[ranked.trial.proposal], metric, mode, objectives)
+        if values is not None:
+            known.append(Tradeoff(ranked, {metric: ranked.value, **values}))
+    signs = {metric: 1.0 if mode == "min" else -1.0}
+    signs |= {name: 1.0 if way == "min" else -1.0 for name, way in objectives.items()}
+    points = [tuple(sign * one.values[name] for name, sign in signs.items()) for one in known]
+    return [known[place] for place in front(points)]
+
+
+def objectives_of(
+    records: Iterable[TrialRecord], metric: str, mode: str, objectives: Mapping[str, str]
+) -> dict[str, float] | None:
+    """Return each objective at the best epoch, the mean over a config's repeats; None where one is not known."""
+    means = {}
+    for name in objectives:
+        values = [record.at_best(name, metric, mode) for record in records]
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        if not known:
+            return None
+        means[name] = sum(sorted(known)) / len(known)
+    return means

@@ -16,7 +16,7 @@ from tuner import journal, pulling
 from tuner.budgets import Budget, limits, standing
 from tuner.constraints import DERIVED, PARAMS
 from tuner.errors import RunError, TunerError, nearest
-from tuner.history import FINISHED, RANKED, History, TrialRecord, ranking
+from tuner.history import FINISHED, RANKED, History, Tradeoff, TrialRecord, pareto, ranking
 from tuner.lease_folder import is_driven_elsewhere
 from tuner.row_files import Column, infer, to_rows
 from tuner.storage import Remote, is_uri, local_path
@@ -141,14 +141,23 @@ class Results:
         ]
 
     def _constrained(self, records: list[TrialRecord], metrics: list[str]) -> Iterator[Column]:
-        """Yield, where there are constraints, what they ask for that no epoch reported, and whether all hold."""
+        """Yield, with constraints or objectives, what they ask for that no epoch reported, and what holds."""
         asked = {constraint.name for constraint in self.history.constraints}
         for name in DERIVED:
-            if name in asked and name not in metrics:
+            if name in asked | set(self.history.objectives) and name not in metrics:
                 values = [record.at_best(name, self.metric, self.mode) for record in records]
                 yield Column(f"best.{name}", "float", values)
+        if self.history.objectives:
+            front = {one.ranked.trial.proposal for one in self.pareto()}
+            ranked = [record.status in RANKED and record.stage in ("search", "refine") for record in records]
+            on = [record.proposal in front if known else None for record, known in zip(records, ranked, strict=True)]
+            yield Column("pareto", "bool", on, gaps=True)
         if asked:
             yield Column("feasible", "bool", [self.is_feasible(record) for record in records], gaps=True)
+
+    def pareto(self) -> list[Tradeoff]:
+        """Return the configs that none is better than in one objective and no worse in any, best metric first."""
+        return pareto(self.records(), self.metric, self.mode, self.history.objectives)
 
     def is_feasible(self, record: TrialRecord) -> bool | None:
         """Return whether a trial meets the sweep's constraints; None where that is not known, as before its end."""

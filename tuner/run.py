@@ -266,8 +266,13 @@ def _check_constraints(sweep: Sweep, history: History) -> None:
     """Refuse to change what decides on the best config in the middle of a sweep.
 
     Raises:
-        UsageError: sweep.constraints is to be changed.
+        UsageError: sweep.constraints or sweep.objectives is to be changed.
     """
+    if sweep.objectives != history.objectives:
+        raise UsageError(
+            "sweep.objectives: a sweep keeps those that it was started with, since its trials were told by them. "
+            "Start another: tuner run SWEEP --set sweep.objectives=..."
+        )
     if constraints.read(sweep.constraints) != history.constraints:
         raise UsageError(
             "sweep.constraints: a sweep keeps those that it was started with, since its trials were told by them. "

@@ -342,6 +342,49 @@ def test_a_baseline_is_trained_whatever_the_constraints(drive):
     assert driver.next().trial == "t0001"
 
 
+# -- objectives --------------------------------------------------------------------------------------------------------
+
+
+def test_a_strategy_is_told_one_number_of_several_objectives_with_new_weights_each_time(drive):
+    recorder = Recorder()
+    driver = drive({"strategy": recorder}, objectives={"size": "max"}, search={"trials": 30})
+    for place in range(24):
+        job = driver.next()
+        driver.report(job.trial, 1, report(1, place / 10, size=-float(place)))
+        driver.end(job.trial, 1, DONE)
+    # What is known stays what it was; what is told differs by the weights, from best to worst in both ways.
+    assert driver.observations()[2].values == (-0.2, 2.0) and driver.observations()[2].loss == -0.2
+    favourites = {min(shown, key=lambda one: one[2])[0] for shown in recorder.shown[4:]}
+    assert 1 in favourites and max(favourites) > 1
+    # The same for whoever asks again, such as a resume.
+    asked = recorder.shown[-1]
+    assert [(one.config["x"], one.state, one.loss) for one in driver._as_one(driver.observations()[:-1], 24)] == asked
+
+
+def test_a_config_without_one_of_the_objectives_is_told_as_failed(drive):
+    driver = drive(objectives={"size": "min"})
+    job = driver.next()
+    complete(driver, job)
+    assert [seen.state for seen in driver.observations()] == ["failed"]
+
+
+def test_params_and_seconds_are_objectives_that_nobody_reports(drive):
+    driver = drive({"measure": lambda config: 70}, objectives={"params": "min", "epoch_s": "min"})
+    complete(driver, driver.next(), 0.4, 0.5)
+    (seen,) = driver.observations()
+    assert seen.values == (-0.5, 70, 0.5)  # DONE says that it took 1 s
+
+
+def test_the_checkpoints_of_the_pareto_set_stay(drive):
+    driver = drive(objectives={"size": "min"}, checkpoint={"keep": 1})
+    for score, size in ((0.9, 9.0), (0.5, 1.0), (0.4, 5.0)):
+        job = driver.next()
+        kept = keep_state(driver, job, 1)
+        driver.report(job.trial, 1, report(1, score, kept, size=size))
+        driver.end(job.trial, 1, DONE)
+    assert [bool(record.checkpoints) for record in driver.history.trials.values()] == [True, True, False]
+
+
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 

@@ -70,3 +70,26 @@ def test_where_the_folds_chose_another_config_that_is_said(tmp_path, monkeypatch
     assert "The folds" not in told[1]
     assert "The folds put the config of t0003 first" in told[2]
     assert "  learning_rate  0.5       t0002 0.01235\n" in told[2]
+
+
+def test_the_pareto_set_is_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    made = [Made({"lr": 0.1}, [0.9]), Made({"lr": 0.2}, [0.2, 0.8]), Made({"lr": 0.3}, [0.1, 0.7])]
+    make_run(tmp_path / "runs/traded", made, head={"objectives": {"train_loss": "min"}})
+    assert run_command(["best", "traded", "--pareto"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if not set(line) <= set("- ─━")] == [
+        ["trial", "val_accuracy", "train_loss", "lr"],
+        ["t0001", "0.9", "1", "0.1"],
+        ["t0002", "0.8", "0.5", "0.2"],
+    ]
+    assert run_command(["best", "traded", "--pareto", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["pareto"]
+    assert told[1] == {"trial": "t0002", "values": {"val_accuracy": 0.8, "train_loss": 0.5}, "config": {"lr": 0.2}}
+
+
+def test_without_objectives_there_is_no_pareto_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs/one", [Made({"lr": 0.1}, [0.9])])
+    assert run_command(["best", "one", "--pareto"]) == 2
+    assert "--pareto needs sweep.objectives" in capsys.readouterr().err

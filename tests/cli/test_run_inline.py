@@ -145,6 +145,8 @@ def test_a_budget_is_told_while_it_runs_and_at_the_end_and_a_larger_one_goes_on(
     # The second trial was in flight when the budget was spent.
     assert [line.split("]")[0] for line in out.splitlines() if line.startswith("[")] == ["[1/4", "[2/4"]
     assert "1 of 4 epochs left" in out and "budget    6 of 4 epochs spent, 0 left (resources.epoch_budget)" in out
+    # More trials alone would not go on.
+    assert out.splitlines()[-1].endswith("resume runs/mine --set resources.epoch_budget=8")
     assert run_command(["resume", "mine", "--backend", "inline"]) == 0
     assert "is finished: 2 trials, nothing to add." in capsys.readouterr().out
     assert run_command(["resume", "mine", "--backend", "inline", "--set", "resources.epoch_budget=9"]) == 0

@@ -162,6 +162,15 @@ def test_what_breaks_a_constraint_is_never_the_answer(tmp_path):
     assert last.startswith("| t0001") and "t0001" not in markdown.split("## ")[1]
 
 
+def test_several_objectives_have_a_table_and_a_figure(tmp_path):
+    made = [*trials(6), Made({"lr": 0.1, "kind": "a"}, [0.8])]  # best at epoch 1, where train_loss is 1
+    page, _, folder = report(tmp_path, made, head={"objectives": {"train_loss": "min"}})
+    assert "The Pareto set by val_accuracy (max), train_loss (min)" in page.text
+    rows = pd.read_csv(folder / "tables/pareto.csv")
+    assert rows[["trial", "val_accuracy", "train_loss"]].values.tolist() == [["t0007", 0.8, 1.0], ["t0006", 0.65, 0.5]]
+    assert (folder / "figures/pareto.png").is_file()
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_budgets_are_told(tmp_path):
     page, _, _ = report(tmp_path, trials(3), tables={"resources": {"epoch_budget": 1000}})

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,20 @@ from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_
 from tuner.constraints import PARAMS
 from tuner.disk import failed
 from tuner.errors import TunerError, UsageError
-from tuner.history import FINISHED, RANKED, CheckpointRecord, Event, History, TrialRecord, ranking
+from tuner.history import (
+    FINISHED,
+    RANKED,
+    CheckpointRecord,
+    Event,
+    History,
+    TrialRecord,
+    objectives_of,
+    pareto,
+    ranking,
+)
 from tuner.journal import Journal
 from tuner.mirror import Mirror
+from tuner.objectives import scalarised
 from tuner.space import derive_seed
 from tuner.spec import Sweep
 from tuner.stopping import Rule
@@ -53,7 +64,7 @@ class Driver:
         on_event: Called with every committed event, such as a progress display.
         reject: Returns why a config cannot be trained (preflight), or None.
         measure: Returns the weights of a config's model, or None where that is not known; asked only where a constraint
-            on `params` is.
+            or an objective is on `params`.
         hold: Holds signals back while the journal and what is known of it change together.
         lacking: Returns why no trial may begin on the run folder's disk beside so many that run, or None.
         stage: What to run; None: the search.
@@ -88,7 +99,8 @@ class Driver:
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
         self._on_event, self._reject, self._hold = on_event, reject, hold
-        self._measure = measure if any(one.name == PARAMS for one in history.constraints) else lambda config: None
+        counted = PARAMS in history.objectives or any(one.name == PARAMS for one in history.constraints)
+        self._measure = measure if counted else lambda config: None
         self._lacking = lacking
         self.stage = stage or Stage()
         self.halted: str | None = None  # why no trial begins any more, though some are left
@@ -195,7 +207,7 @@ class Driver:
             one if self._may_know(index, one.index) else dataclasses.replace(one, state="pending", loss=None)
             for one in seen
         ]
-        proposal = self.strategy.ask([*self.stage.prior, *known])
+        proposal = self.strategy.ask(self._as_one([*self.stage.prior, *known], index))
         mistakes = self.sweep.space.explain(proposal.config) if proposal and self.sweep.space else []
         if mistakes:
             raise UsageError(
@@ -205,6 +217,14 @@ class Driver:
                 + "\nMend its ask(), which must stay inside the space, or choose another search.strategy."
             )
         return proposal
+
+    def _as_one(self, known: list[Observation], index: int) -> list[Observation]:
+        """Return what is told for one proposal: of several objectives one number, with weights of its own."""
+        done = [place for place, one in enumerate(known) if one.state == "done" and one.values]
+        seed = derive_seed(self.sweep.seed, "objectives", index)
+        for place, loss in zip(done, scalarised([known[place].values for place in done], seed), strict=True):
+            known[place] = dataclasses.replace(known[place], loss=loss)
+        return known
 
     def _spent(self, epochs: int = 0, seconds: float = 0.0) -> budgets.Budget | None:
         """Return the budget that is spent, if any, with so many epochs and seconds of trials to come."""
@@ -528,7 +548,9 @@ class Driver:
             seen = self._seen[index] = Observation(index, config, "pending", by=records[0].by)
         if seen.state == "pending" and self._over(records):
             # What is over never changes: worked out once, and strategies know the config by its identity.
-            seen = self._seen[index] = conclude(seen, records, self.sweep.metric, self.sweep.mode)
+            seen = self._seen[index] = conclude(
+                seen, records, self.sweep.metric, self.sweep.mode, self.history.objectives
+            )
         return seen
 
     def _over(self, records: list[TrialRecord]) -> bool:
@@ -554,6 +576,8 @@ class Driver:
         # A config whose repeats are not over may yet fall behind: it neither loses a checkpoint nor costs another one.
         over = [other for other in records if other.proposal not in unfinished]
         best = {ranked.trial.trial for ranked in ranking(over, metric, mode)[:keep]}
+        if objectives := self.history.objectives:
+            best |= {one.ranked.trial.trial for one in pareto(over, metric, mode, objectives)}
         for other in over:
             if other.checkpoints:
                 self._keep(other, [], best=other.trial in best)
@@ -614,7 +638,13 @@ def interrupt(history: History, journal: Journal) -> None:
             history.add(event)
 
 
-def conclude(pending: Observation, records: Sequence[TrialRecord], metric: str, mode: str) -> Observation:
+def conclude(
+    pending: Observation,
+    records: Sequence[TrialRecord],
+    metric: str,
+    mode: str,
+    objectives: Mapping[str, str] | None = None,
+) -> Observation:
     """Return what is known of a config once all its repeats are over: the mean of their best values, as a loss.
 
     Args:
@@ -622,6 +652,7 @@ def conclude(pending: Observation, records: Sequence[TrialRecord], metric: str, 
         records: Its repeats, at least one.
         metric: What is compared.
         mode: "max" or "min".
+        objectives: Further metrics, and the mode of each: the values of all are in the observation.
     """
     sign = 1.0 if mode == "min" else -1.0
     failed = [record for record in records if record.status == "failed"]
@@ -632,7 +663,14 @@ def conclude(pending: Observation, records: Sequence[TrialRecord], metric: str, 
     known = [sign * value for value in values if value is not None]
     if len(failed) == len(records) or not known:
         return dataclasses.replace(pending, state="lost" if failed else "failed")
-    return dataclasses.replace(pending, state="done", loss=sum(known) / len(known))
+    loss = sum(known) / len(known)
+    if not objectives:
+        return dataclasses.replace(pending, state="done", loss=loss)
+    others = objectives_of([record for record in records if record.status in RANKED], metric, mode, objectives)
+    if others is None:
+        return dataclasses.replace(pending, state="failed")
+    signed = (value if objectives[name] == "min" else -value for name, value in others.items())
+    return dataclasses.replace(pending, state="done", loss=loss, values=(loss, *signed))
 
 
 def seed_of(sweep: Sweep, repeat: int) -> int:

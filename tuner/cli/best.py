@@ -21,13 +21,18 @@ EXAMPLE = "tuner best latest --toml"
 Toml = Annotated[bool, typer.Option("--toml", help="Print the config as TOML, exact, to paste into a file.")]
 
 
-def best(run: Run, json: Json = False, toml: Toml = False) -> int:
+Pareto = Annotated[bool, typer.Option("--pareto", help="Show every config that none beats in all of sweep.objectives.")]
+
+
+def best(run: Run, json: Json = False, toml: Toml = False, pareto: Pareto = False) -> int:
     """Show the best config, its metrics, and where its model is."""
     from tuner.cli.terminal import console, show, show_json
     from tuner.pulling import small
     from tuner.results import load
 
     results = load(run, small)
+    if pareto:
+        return _show_pareto(results, json)
     found = results.best()
     folder = results.folder / "best"
     if json:
@@ -37,6 +42,39 @@ def best(run: Run, json: Json = False, toml: Toml = False) -> int:
         print(_toml(results.name, found), end="")
     else:
         show(console(), _lines(results, found))
+    return 0
+
+
+def _show_pareto(results: Results, json: bool) -> int:
+    from tuner.cli import words
+    from tuner.cli.columns import Column, lay_out
+    from tuner.cli.leaderboard import split_parameters
+    from tuner.cli.terminal import console, show, show_json
+    from tuner.errors import UsageError
+
+    if not results.history.objectives:
+        raise UsageError(
+            f"{results.folder}: --pareto needs sweep.objectives, and this sweep has none. "
+            'Leave it out, or start a sweep with objectives = { params = "min" } under [sweep].'
+        )
+    found = results.pareto()
+    if json:
+        rows = [
+            {"trial": one.ranked.trial.trial, "values": one.values, "config": one.ranked.trial.config} for one in found
+        ]
+        show_json({"run": results.name, "pareto": rows})
+        return 0
+    if not found:
+        print(f"{results.name}: no trial has completed with a finite value of each objective yet.")
+        return 0
+    records = [one.ranked.trial for one in found]
+    varied = [name for name in split_parameters(results.records())[0] if any(name in r.config for r in records)]
+    columns = [Column("trial", [record.trial for record in records], keep=True)]
+    for name in found[0].values:
+        columns.append(Column(name, [words.value(one.values[name]) for one in found], right=True, keep=True))
+    columns += [Column(name, [words.value(record.config.get(name)) for record in records]) for name in varied]
+    terminal = console()
+    show(terminal, lay_out(columns, terminal.width).lines)
     return 0
 
 

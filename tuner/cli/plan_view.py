@@ -64,7 +64,8 @@ def _fact_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     for number, sentence in enumerate(plan.learnt):
         yield "" if number else "learns from", sentence
     yield "budget", _budget(plan)
-    yield "best by", f"{sweep.metric} ({'highest' if sweep.mode == 'max' else 'lowest'})"
+    ways = {sweep.metric: sweep.mode, **sweep.objectives}
+    yield "best by", ", ".join(f"{name} ({'highest' if way == 'max' else 'lowest'})" for name, way in ways.items())
     if sweep.constraints:
         yield "such that", "; ".join(sweep.constraints)
     if sweep.stopping.rules:

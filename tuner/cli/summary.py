@@ -206,6 +206,11 @@ def next_commands(results: Results) -> Iterator[str]:
     yield command("export", results.folder, "--trials", "trials.csv", "--epochs", "epochs.csv")
     if results.history.study:
         yield command("best", results.folder)
+    elif spent := [
+        budget for budget in results.budgets() if budget.is_spent and budget.key != "resources.time_budget_s"
+    ]:
+        larger = [f"{budget.key}={2 * budget.limit:.15g}" for budget in spent]
+        yield command("resume", results.folder, *(part for text in larger for part in ("--set", text)))
     else:
         yield command("resume", results.folder, "--trials", str(more))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuner import words
-from tuner.report.blocks import Block, Code, Fact, Facts, Section, Table, Text, Warn, column
+from tuner.analysis import figures
+from tuner.report.blocks import Block, Code, Fact, Facts, Picture, Section, Table, Text, Warn, column
 from tuner.report.findings import Findings, Missing, Winner
 from tuner.results import Best
 from tuner.spec.text import table
@@ -39,10 +40,39 @@ def _blocks(found: Findings) -> Iterator[Block]:
     yield _config(found, best, winner)
     yield Text("The same as TOML, exact, to paste into [defaults] or into search.points:")
     yield Code(table(winner.config).rstrip("\n"))
+    yield from _pareto(found)
     folder = found.results.folder / ("final" if (found.results.folder / "final").is_dir() else "best")
     if folder.is_dir():
         files = words.names(sorted(path.name for path in folder.iterdir()))
         yield Text(f"Its model and its files are in {folder.name}/ of the run folder: {files}.")
+
+
+def _pareto(found: Findings) -> Iterator[Block]:
+    """Yield, of a sweep with several objectives, the configs that none beats in all of them."""
+    results, objectives = found.results, found.results.history.objectives
+    if not objectives:
+        return
+    front = results.pareto()
+    if not front:
+        yield Text("No trial has a finite value of each objective, so there is no Pareto set.", weak=True)
+        return
+    ways = ", ".join(f"{name} ({way})" for name, way in {results.metric: results.mode, **objectives}.items())
+    yield Table(
+        "pareto",
+        f"The Pareto set by {ways}: no config is better than one of these in one objective and no worse in the others",
+        (
+            column("trial", [one.ranked.trial.trial for one in front]),
+            *(column(name, [one.values[name] for one in front]) for name in front[0].values),
+            *(column(name, [one.ranked.trial.config.get(name) for one in front]) for name in found.varied),
+        ),
+    )
+    trials, metric = found.searched, results.metric
+    yield Picture(
+        "pareto",
+        "What each objective costs",
+        "Each point is a trial at its best epoch; those of the Pareto set are filled.",
+        lambda dark: figures.draw_pareto(trials, metric, tuple(objectives), dark=dark),
+    )
 
 
 def warnings(found: Findings) -> Iterator[str]:

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from tuner.constraints import PARAMS
 from tuner.errors import DataError, Problem, nearest
 
 Mode = Literal["max", "min"]
@@ -52,6 +53,11 @@ _TASKS = {
 def known_metrics(task: str | None) -> list[str]:
     """Return the metrics that built-in trainables report for a task; None: for any."""
     return [*(METRICS[task] if task else _KNOWN), "learning_rate"]
+
+
+def better_way(metric: str) -> Mode | None:
+    """Return which way of a built-in metric is better; None where it has none, such as learning_rate."""
+    return "min" if metric == PARAMS else _KNOWN.get(metric)
 
 
 def task_of(options: Mapping[str, Any], needed: bool, problems: list[Problem]) -> str | None:

@@ -15,7 +15,7 @@ from tuner.space.values import option_texts, toml_key, under
 from tuner.spec.checks import Written, check_sweep, complete_points, walk
 from tuner.spec.code import check_trainable, is_builtin, own_defaults, short_name
 from tuner.spec.data import resolve_data
-from tuner.spec.metrics import known_metrics, resolve_metric, task_of
+from tuner.spec.metrics import better_way, known_metrics, resolve_metric, task_of
 from tuner.spec.tables import (
     TABLES,
     CheckpointSpec,
@@ -58,6 +58,8 @@ def resolve(
     sweep["metric"], sweep["mode"] = _metric(head, sweep, "data" in tables, prefix, found)
     sweep["constraints"] = head.constraints
     found.extend(_wrong_constraints(head.constraints, sweep, prefix))
+    sweep["objectives"] = head.objectives
+    found.extend(_wrong_objectives(sweep, prefix))
     sweep["space"], written = _space(tables.get("space"), found)
     sweep["defaults"] = _defaults(tables.get("defaults"), found)
     own = baseline(sweep["trainable"], sweep["defaults"])
@@ -163,6 +165,20 @@ def _wrong_constraints(texts: Sequence[str], sweep: Mapping[str, Any], prefix: s
             task = _task(sweep["data"], False, [])
             wrong = unknown(made.name, known_metrics(task), key, f'"{text}"')
             yield from [wrong] if wrong else []
+
+
+def _wrong_objectives(sweep: Mapping[str, Any], prefix: str) -> Iterator[Problem]:
+    """Yield what is wrong with each objective; of a user's function any metric may be meant."""
+    for name, mode in sweep["objectives"].items():
+        key, text = under(f"{prefix}objectives", name), f'{name} = "{mode}"'
+        if name == sweep["metric"]:
+            yield Problem(key, "is the sweep's metric, which is an objective already", text, "Leave it out.")
+        elif is_builtin(sweep["trainable"]):
+            task = _task(sweep["data"], False, [])
+            if wrong := unknown(name, known_metrics(task), key, text):
+                yield wrong
+            elif (better := better_way(name)) not in (None, mode):
+                yield Problem(key, f'must be "{better}"', text, f'Write {name} = "{better}".')
 
 
 def _task(data: DataSpec | None, needed: bool, problems: list[Problem]) -> str | None:

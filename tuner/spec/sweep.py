@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from tuner.errors import Problem, nearest
 from tuner.space import Space
@@ -48,6 +48,8 @@ class Sweep(Table):
         max_epochs: The most epochs a trial may train, at least 1.
         constraints: What a config must meet at its best epoch to be the best, such as "params < 200_000": a metric,
             one of < <= > >=, and a number. `params` is the number of the model's weights, known before training.
+        objectives: What else is to be optimised, as metric -> "min" or "max"; `params` and `epoch_s` are always known
+            of the built-in trainables.
         data, space, defaults, search, stopping, resources, checkpoint, failure, study: The tables.
 
     Raises:
@@ -63,6 +65,7 @@ class Sweep(Table):
     seed: int
     max_epochs: int
     constraints: tuple[str, ...] = ()
+    objectives: dict[str, Literal["max", "min"]] = Field(default_factory=dict)
     data: DataSpec | None
     space: Space
     defaults: dict[str, Any]
@@ -80,7 +83,7 @@ class Sweep(Table):
 
     def to_toml(self) -> str:
         """Return the sweep as a file that load_sweep reads back as an equal sweep."""
-        head = {name: value for name in _HEAD if (value := getattr(self, name)) != ()}
+        head = {name: value for name in _HEAD if (value := getattr(self, name)) not in ((), {})}
         if not isinstance(self.trainable, str):
             head["trainable"] = f"<python function {short_name(self.trainable)}>"
         tables = {

@@ -58,6 +58,10 @@ class HeadSpec(Table):
     seed: Natural = 0
     max_epochs: Count = 10
     constraints: Texts = ()
+    objectives: Annotated[
+        dict[str, Literal["max", "min"]],
+        Field(description='a table of metrics, each "min" or "max", such as { params = "min" }'),
+    ] = Field(default_factory=dict)
 
 
 class DataSpec(Table):

@@ -29,6 +29,7 @@ class Observation:
         by: Who proposed it, as in its Proposal.
         earlier: Whether it was known before this search began: it teaches, and is not proposed again, but is none of
             the configs that this search may propose.
+        values: With several objectives: each one, to be minimised, of which the driver makes `loss` before it asks.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Observation:
     loss: float | None = None
     by: str = ""
     earlier: bool = False
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

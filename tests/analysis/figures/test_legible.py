@@ -74,6 +74,15 @@ def frames(count, long):
     return make_frames(count, 40 if count == 2 else 120, long=long)
 
 
+def traded(count, long):
+    """Return trials with two more objectives, one of them over decades, and their names."""
+    trials, others = frames(count, long)[0], (f"{LONG if long else 'o'}1", "params")
+    place = np.arange(len(trials))
+    trials["pareto"] = [None if n % 9 == 8 else n % 4 == 0 for n in place]
+    trials[f"best.{others[0]}"], trials["best.params"] = 0.5 + place / 100, 10.0 ** (3 + place % 4)
+    return trials, others
+
+
 METRIC, MODE = "val_accuracy", "max"
 FIGURES = {
     "importance": lambda n, long, dark: figures.draw_importance(importances(n, long), dark=dark),
@@ -92,6 +101,7 @@ FIGURES = {
         *frames(n, long), METRIC, MODE, baseline=0.5, dark=dark
     ),
     "time_and_epochs": lambda n, long, dark: figures.draw_time_and_epochs(frames(n, long)[0], dark=dark),
+    "pareto": lambda n, long, dark: figures.draw_pareto(traded(n, long)[0], METRIC, traded(n, long)[1], dark=dark),
     "overlaid": lambda n, long, dark: figures.draw_overlaid(
         {name: frames(2, False) for name in names(min(n, 8), long)}, METRIC, MODE, dark=dark
     ),

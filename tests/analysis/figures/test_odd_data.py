@@ -44,6 +44,16 @@ def test_a_metric_that_nobody_reported_is_said():
     assert "no trial has reported" in texts(figures.draw_best_so_far(trials, epochs, "absent", MODE))
 
 
+@pytest.mark.parametrize("case", ["no column", "nothing ranked", "not finite", "one trial"])
+def test_a_pareto_set_of_next_to_nothing(case):
+    trials, _ = make_frames(2)
+    trials["best.params"] = [np.nan if case == "not finite" else 100.0] * len(trials)
+    if case != "no column":
+        trials["pareto"] = [None if case == "nothing ranked" else True] * len(trials)
+    figure = figures.draw_pareto(trials.head(1), METRIC, ("params",))
+    assert ("no trial has a value of each objective" in texts(figure)) == (case != "one trial")
+
+
 def test_values_that_are_not_finite():
     trials, epochs = make_frames(2)
     trials.loc[:9, f"best.{METRIC}"] = [np.nan, np.inf, -np.inf] * 3 + [np.nan]

@@ -11,6 +11,7 @@ from tuner.analysis.figures.curves import (
 )
 from tuner.analysis.figures.effects import draw_one_at_a_time, draw_pairwise, draw_partial_dependence
 from tuner.analysis.figures.importance import draw_importance
+from tuner.analysis.figures.pareto import draw_pareto
 from tuner.analysis.figures.predictions import draw_confusion, draw_precision_recall, draw_residuals, draw_roc
 from tuner.analysis.figures.slices import draw_parallel, draw_slices
 
@@ -30,4 +31,5 @@ __all__ = [
     "draw_roc",
     "draw_precision_recall",
     "draw_residuals",
+    "draw_pareto",
 ]
