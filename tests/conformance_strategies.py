@@ -13,6 +13,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import getfile
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 from tuner.space import Choice, Int, LogUniform, Space, Uniform
 from tuner.spec import Sweep
 from tuner.strategies import Observation, make_strategy
+from tuner.strategies.modelled import Modelled
 
 
 def train(config, trial):
@@ -261,6 +263,28 @@ class StrategyConformance:
             history.append(Observation(len(history) + 1, proposal.config, "lost"))
 
         assert len(history) == strategy.total
+
+    def test_what_was_known_before_teaches_and_is_not_proposed(self):
+        before = [replace(o, index=o.index - 14, earlier=True) for o in observed(self.driven())]
+
+        proposals = drive(self.mixed(), 3, history=before)
+
+        assert not set(keys(proposals)) & set(keys(self.driven()))
+        # a fresh one says the same, and a model needs no start of its own
+        assert self.mixed().ask(before) == (proposals[0] if proposals else None)
+        if isinstance(self.mixed(), Modelled):
+            assert len(proposals) == 3
+            assert "from before this search" in proposals[0].why
+            assert all(proposal.by != "random start" for proposal in proposals)
+
+    def test_a_known_point_is_not_proposed_and_what_is_known_is_no_trial_of_this_search(self):
+        first = drive(self.finite(), 4)
+        before = [replace(o, index=o.index - len(first), earlier=True) for o in observed(first)]
+
+        rest = drive(self.finite(points=[first[0].config]), 40, history=before)
+
+        # all others come, though the limit of trials is no more than all
+        assert len(set(keys([*first, *rest]))) == len(first) + len(rest) == self.finite().total
 
     @pytest.mark.parametrize(
         ("state", "loss"),

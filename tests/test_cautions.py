@@ -97,8 +97,8 @@ def test_a_good_sweep_has_no_warnings(tables):
             "stopping.asha.grace_epochs: at epoch 1 a network is next to untrained",
         ),
         (
-            {"stopping": {"rules": ["asha"], "asha": {"grace_epochs": 2}}, "max_epochs": 20},
-            "stopping.asha.grace_epochs: curves still cross after 2 of 20 epochs",
+            {"stopping": {"rules": ["median"], "median": {"grace_epochs": 2}}, "max_epochs": 20},
+            "stopping.median.grace_epochs: curves still cross after 2 of 20 epochs",
         ),
         (
             {"stopping": {"rules": ["median"]}, "space": RATE | {"warmup_epochs": tuner.Int(0, 5)}, "max_epochs": 20},
@@ -109,9 +109,9 @@ def test_a_good_sweep_has_no_warnings(tables):
             "Set it to 5 or more.",
         ),
         (
-            {"stopping": {"rules": ["asha"], "asha": {"brackets": 3}}, "max_epochs": 20},
-            "stopping.asha.brackets: the first rung of bracket 3 is not below max_epochs = 20, so its trials are never "
-            "stopped. Set it to 2, or raise max_epochs.",
+            {"stopping": {"rules": ["asha"], "asha": {"brackets": 4}}, "max_epochs": 20},
+            "stopping.asha.brackets: the first rung of bracket 4 is not below max_epochs = 20, so its trials are never "
+            "stopped. Set it to 3, or raise max_epochs.",
         ),
         (
             {"search": {"strategy": "gp", "trials": 8}, "resources": {"cpus_per_trial": 0.25}},

@@ -145,7 +145,7 @@ def make(folder, with_state, name, watch=None):
         adds_up,
         {"x": tuner.Uniform(0, 1), "with_state": with_state},
         search={"strategy": "hyperopt", "trials": 6, "initial_random": 2},
-        stopping={"rules": ["asha"], "asha": {"grace_epochs": 2}},
+        stopping={"rules": ["asha"], "asha": {"grace_epochs": 2, "unjudged": 0}},
     )
     return tuner.run(sweep, storage=folder, name=name, backend="inline", watch=watch)
 

@@ -20,11 +20,11 @@ EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 
 # file -> strategy, trials at most
 SWEEPS = {
-    "conditional": ("hyperopt", 20),
-    "finetune": ("hyperopt", 12),
+    "conditional": ("auto", 20),
+    "finetune": ("auto", 12),
     "grid": ("grid", 9),
-    "own_function": ("hyperopt", 20),
-    "own_images": ("hyperopt", 20),
+    "own_function": ("auto", 20),
+    "own_images": ("auto", 20),
 }
 
 

@@ -10,6 +10,7 @@ from tuner.disk import size
 from tuner.machine import memory_bytes
 from tuner.space import Range, Uniform
 from tuner.spec import Sweep
+from tuner.stopping import Asha
 from tuner.strategies import RANDOM_START as LEARNING
 from tuner.strategies import make_strategy
 
@@ -70,12 +71,15 @@ def _search(plan: Plan) -> Iterator[str]:
     if plan.configs and _has_more(sweep):
         yield f"search.trials: {plan.note}. Raise it to run more of them."
     elif not plan.configs and plan.proposals < trials:
+        left = " that no earlier run has tried" if plan.learnt else ""
         yield (
-            f"search.trials: the space has only {plan.proposals:,} distinct configs, so that many run, not {trials:,}. "
-            "Lower it, or widen the space."
+            f"search.trials: the space has only {plan.proposals:,} distinct configs{left}, so that many run, "
+            f"not {trials:,}. Lower it, or widen the space."
         )
     start = (sweep.search.initial_random or 0) + len(sweep.search.points)
     if plan.strategy not in LEARNING or plan.proposals < trials:  # a space that is run whole needs no model
+        return
+    if plan.learnt:  # the model has trials before the first one of this sweep
         return
     if plan.proposals <= start:
         yield (
@@ -147,7 +151,7 @@ def _too_early(sweep: Sweep, rule: str, grace: int) -> Iterator[str]:
             f"{key}: at epoch 1 a network is next to untrained and its rank says nothing, yet trials may be stopped "
             "there. Set it to 2 or more."
         )
-    elif grace == 2 and sweep.max_epochs >= _CROSSING:
+    elif grace == 2 and rule == "median" and sweep.max_epochs >= _CROSSING:
         yield (
             f"{key}: curves still cross after 2 of {sweep.max_epochs} epochs, and trials that would have won may be "
             "stopped there. Set it to 3 or more."
@@ -169,10 +173,7 @@ def _warmup_epochs(sweep: Sweep) -> float:
 
 def _brackets(options: Mapping[str, Any], most: int) -> int:
     """Return in how many of asha's brackets a trial can be stopped."""
-    races, rung = 0, options["grace_epochs"]
-    while rung < most:
-        races, rung = races + 1, rung * options["reduction"]
-    return races
+    return len(Asha(**options).rungs(most))
 
 
 def _concurrency(plan: Plan, written: Sweep) -> Iterator[str]:

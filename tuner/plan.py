@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tuner.cautions import cautions
 from tuner.corners import ends
 from tuner.disk import Need, estimate
 from tuner.errors import DataError, Problem, ResourceError, SweepError
+from tuner.learnt import sentence
 from tuner.loading import BUILTINS
 from tuner.machine import count_cpus, count_gpus, fitting
 from tuner.preflight import Preflight, known_data, preflight
 from tuner.spec import Sweep
 from tuner.strategies import Observation, Strategy, make_strategy
+from tuner.strategies.base import config_key
+from tuner.strategies.prior import earlier
 from tuner.trainable import DataInfo
 
 LISTED = 1_000
@@ -42,6 +45,7 @@ class Plan:
         cpus: Cores to share among trials.
         gpus: GPUs to share among trials.
         warnings: What a person may want to put right first, a sentence each.
+        learnt: What each run of search.from tells, a sentence each.
         preflight: What building the models showed; None where the trainable offers none.
         data: What is known of the data; None where the sweep has none, or nothing is known.
         data_problem: Why the data cannot be used here; None where it can.
@@ -64,6 +68,7 @@ class Plan:
     impossible: str | None
     disk: Need
     warnings: tuple[str, ...] = ()
+    learnt: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise what would stop a run.
@@ -71,12 +76,17 @@ class Plan:
         Raises:
             ResourceError: A request that can never be met here.
             DataError: Data that is missing here.
-            SweepError: No model of the space can be built.
+            SweepError: No model of the space can be built, or earlier runs have left nothing to try.
         """
         if self.impossible:
             raise ResourceError(self.impossible)
         if self.data_problem:
             raise DataError(self.data_problem)
+        if self.learnt and not self.proposals:
+            rule = f"the runs in it have tried every config that {self.strategy} would propose"
+            raise SweepError(
+                self.sweep.name, [Problem("search.from", rule, remedy="Widen the space, or leave them out.")]
+            )
         found = self.preflight
         if found and found.collapsed and len(found.collapsed) == found.checked:
             first = found.collapsed[0]
@@ -89,10 +99,11 @@ class Plan:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("sweep", "preflight", "data", "configs", "warnings", "disk")
+            if field.name not in ("sweep", "preflight", "data", "configs", "warnings", "learnt", "disk")
         }
         return plain | {
             "warnings": list(self.warnings),
+            "learnt": list(self.learnt),
             "disk": self.disk.to_dict(),
             "configs": list(self.configs),
             "data": dataclasses.asdict(self.data) if self.data else None,
@@ -110,6 +121,7 @@ def make_plan(
     memory: bool = True,
     origin: str | None = None,
     checkpoint: int | None = None,
+    learnt: Sequence[Mapping[str, Any]] = (),
 ) -> Plan:
     """Bind a sweep to a machine, count what it will do, and look for what would go wrong.
 
@@ -120,6 +132,7 @@ def make_plan(
         memory: Whether to estimate the memory of a trial, which costs 2 s.
         origin: Where a frozen trainable file came from, or None.
         checkpoint: Bytes of the largest checkpoint that the sweep has committed so far, or None.
+        learnt: What the runs of search.from tell, as `tuner.warm_start.learn` reads it.
 
     Returns:
         The plan; what would stop a run is in it, too, and raised by its check().
@@ -130,10 +143,11 @@ def make_plan(
     cpus = count_cpus() if cpus is None else cpus
     gpus = count_gpus() if gpus is None else gpus
     strategy = make_strategy(sweep)
-    proposals = min(sweep.search.trials, sweep.search.trials if strategy.total is None else strategy.total)
+    prior = earlier(learnt)
+    proposals, left_out = _proposals(strategy, sweep, prior)
     trials = proposals * sweep.search.repeats
     bound = _bind(sweep, cpus, gpus, trials)
-    configs = tuple(_known_configs(strategy, proposals)) if strategy.name in _KNOWN_BEFORE else ()
+    configs = tuple(_known_configs(strategy, proposals, prior)) if strategy.name in _KNOWN_BEFORE else ()
     data, data_problem = _describe_data(sweep)
     complete = configs if len(configs) == proposals else ()
     epochs = _epochs(sweep, proposals, complete) * sweep.search.repeats
@@ -144,7 +158,7 @@ def make_plan(
         proposals=proposals,
         trials=trials,
         epochs=epochs,
-        note=strategy.note,
+        note="; ".join(filter(None, (strategy.note, left_out))),
         configs=configs,
         cpus=cpus,
         gpus=gpus,
@@ -153,6 +167,7 @@ def make_plan(
         data_problem=data_problem,
         impossible=_impossible(bound, cpus, gpus),
         disk=_disk(bound, trials, epochs, data, models, checkpoint),
+        learnt=tuple(map(sentence, learnt)),
     )
     return dataclasses.replace(plan, warnings=tuple(cautions(plan, sweep)))
 
@@ -181,12 +196,31 @@ def _impossible(sweep: Sweep, cpus: int, gpus: int) -> str | None:
     return None
 
 
-def _known_configs(strategy: Strategy, proposals: int) -> Iterator[dict[str, Any]]:
+def _proposals(strategy: Strategy, sweep: Sweep, prior: Sequence[Observation]) -> tuple[int, str]:
+    """Return how many configs there will be at most, and what there is to say of those that are known already."""
+    trials = sweep.search.trials
+    most = min(trials, trials if strategy.total is None else strategy.total)
+    known = {config_key(seen.config) for seen in prior}
+    if strategy.total is None or not known:
+        points = sum(config_key(point) in known for point in sweep.search.points)
+        return most, f"{points} of search.points left out, as earlier runs have tried them" if points else ""
+    if strategy.name in _KNOWN_BEFORE:
+        listed = sum(1 for _ in _known_configs(strategy, most, prior))
+        left = listed if listed < min(most, LISTED) else most
+    else:
+        left = max(0, min(trials, strategy.total - len(known)))
+    return left, "configs that earlier runs have tried are left out"
+
+
+def _known_configs(strategy: Strategy, proposals: int, prior: Sequence[Observation] = ()) -> Iterator[dict[str, Any]]:
     """Yield what a strategy will propose, whatever becomes of it."""
-    history: list[Observation] = []
-    while len(history) < min(proposals, LISTED) and (proposal := strategy.ask(history)):
+    history = [*prior]
+    for number in range(1, min(proposals, LISTED) + 1):
+        proposal = strategy.ask(history)
+        if proposal is None:
+            return
         yield proposal.config
-        history.append(Observation(len(history) + 1, proposal.config, "pending"))
+        history.append(Observation(number, proposal.config, "pending"))
 
 
 def _epochs(sweep: Sweep, proposals: int, configs: tuple[dict[str, Any], ...]) -> int:

@@ -19,7 +19,7 @@ from tuner.adoption import Manifest, adopt
 from tuner.backends import inline
 from tuner.backends.driver import Driver, interrupt
 from tuner.backends.ray_tune import nodes, session
-from tuner.backends.stage import Stage
+from tuner.backends.stage import Stage, known_before
 from tuner.backup import Backup
 from tuner.errors import DataError, Interrupted, ResourceError, RunError, StorageError, SweepFailed, UsageError
 from tuner.history import RANKED, Event, History
@@ -39,6 +39,7 @@ from tuner.stopping import Rule, make_rules
 from tuner.storage import PATIENCE_S, is_uri, local_path, shown
 from tuner.strategies import Strategy, make_strategy
 from tuner.trainable import Data, Train
+from tuner.warm_start import learn
 from tuner.winner import best_checkpoints, write_best
 
 _LEAVING_S = 5.0  # whoever interrupts a sweep is not kept waiting for a storage that does not answer
@@ -118,8 +119,10 @@ def run(
             StorageError where the disk is full.
     """
     load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
+    learnt = learn(sweep)
+    sweep = _as_read(sweep, learnt)
     with _cluster(backend, address, insecure) as offer, _node_named(address):
-        plan = _checked_plan(sweep, offer)
+        plan = _checked_plan(sweep, offer, learnt=learnt)
         most = _most(sweep, plan, address)
         if address is not None:
             nodes.check_storage(str(storage) if is_uri(storage) else str(local_path(storage).absolute()))
@@ -130,7 +133,7 @@ def run(
                 frozen, row = _freeze(_at_most(plan.sweep, most), mirror.folder, study=steps is not None)
                 plan = dataclasses.replace(plan, sweep=_at_most(frozen, plan.sweep.resources.max_concurrent))
                 journal = Journal(mirror.folder / FILE_NAME, lease.check)
-                journal.append(row)
+                journal.append(row, *(Event("note", body={"warm_start": entry}) for entry in learnt))
             with contextlib.closing(journal):
                 drive = steps or search_only
                 told = watch or Watch()
@@ -197,11 +200,13 @@ def resume(
             sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
             _check_constraints(sweep, history)
             _check_study(history, extra, again, folder)
+            _check_learnt(extra)
             # One that was killed after its last trial's end has still to be wound up.
             if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
                 return load(folder)
             with _cluster(backend, address, insecure) as offer, _node_named(address):
-                plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint)
+                learnt = [note["warm_start"] for note in history.notes if "warm_start" in note]
+                plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint, learnt)
                 if mirror.remote is None:
                     disk.require(folder, max(0, plan.disk.total - disk.written(folder)), _ELSEWHERE)
                 changed = tuple(changes(folder, history.origin))
@@ -300,6 +305,17 @@ def _check_study(history: History, overrides: Sequence[str], again: bool, folder
         raise UsageError(f"{key}: {why}. Start another: tuner study SWEEP --set {key}=...")
 
 
+def _check_learnt(overrides: Sequence[str]) -> None:
+    """Refuse to learn from other runs now.
+
+    Raises:
+        UsageError: They would teach what the trials so far were proposed without.
+    """
+    if any(text.partition("=")[0].strip() == "search.from" for text in overrides):
+        why = "what other runs tell is read once, when a sweep begins"
+        raise UsageError(f"search.from: {why}. Start another: tuner run SWEEP --set search.from=...")
+
+
 def _check_frozen(folder: Path, history: History) -> None:
     """Refuse to go on with a sweep other than the one that was started.
 
@@ -325,7 +341,8 @@ def nothing_left(sweep: Sweep, history: History) -> bool:
     """Return whether a sweep has every trial that it asks for, each with an end; or a study every stage."""
     if history.study:
         return openings(history.notes).over
-    driver = Driver(sweep, Path(), history, make_strategy(sweep), ())
+    stage = Stage(prior=known_before(history))
+    driver = Driver(sweep, Path(), history, make_strategy(sweep), (), stage=stage)
     return driver.nothing_left()
 
 
@@ -485,7 +502,9 @@ def search_only(drive: Drive, history: History) -> Iterator[Step]:
     """Yield the one step of a sweep that is no study."""
     sweep = drive.plan.sweep
     data: dict[int | None, Data] = {None: drive.data} if drive.data else {}
-    yield Step(Stage(), sweep, data, make_strategy(sweep), drive.plan.trials, make_rules(sweep))
+    yield Step(
+        Stage(prior=known_before(history)), sweep, data, make_strategy(sweep), drive.plan.trials, make_rules(sweep)
+    )
 
 
 @contextlib.contextmanager
@@ -514,10 +533,14 @@ def _cluster(backend: Backend, address: str | None, insecure: bool) -> AbstractC
 
 
 def _checked_plan(
-    sweep: Sweep, offer: tuple[int, int] | None, origin: str | None = None, checkpoint: int | None = None
+    sweep: Sweep,
+    offer: tuple[int, int] | None,
+    origin: str | None = None,
+    checkpoint: int | None = None,
+    learnt: Sequence[Mapping[str, Any]] = (),
 ) -> Plan:
     """Return the plan, for this machine or for what a cluster offers."""
-    plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin, checkpoint=checkpoint)
+    plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin, checkpoint=checkpoint, learnt=learnt)
     plan.check()
     return plan
 
@@ -541,6 +564,12 @@ def _most(sweep: Sweep, plan: Plan, address: str | None) -> int | None:
 def _at_most(sweep: Sweep, most: int | None) -> Sweep:
     """Return the sweep with another max_concurrent."""
     return sweep.model_copy(update={"resources": sweep.resources.model_copy(update={"max_concurrent": most})})
+
+
+def _as_read(sweep: Sweep, learnt: Sequence[Mapping[str, Any]]) -> Sweep:
+    """Return the sweep with the places of the runs that were read: "latest" will be another one soon."""
+    runs = tuple(str(entry["run"]) for entry in learnt)
+    return sweep.model_copy(update={"search": sweep.search.model_copy(update={"from_": runs})})
 
 
 def _load_data(sweep: Sweep) -> Data | None:

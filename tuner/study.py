@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import final
 from tuner.backends.driver import Driver, seed_of
-from tuner.backends.stage import WAIT, Stage, Suggestion, Wait
+from tuner.backends.stage import WAIT, Stage, Suggestion, Wait, known_before
 from tuner.final import BASELINE
 from tuner.history import FINISHED, RANKED, History, TrialRecord, ranking
 from tuner.openings import openings
@@ -126,7 +126,14 @@ def _baseline(drive: Drive, history: History) -> Iterator[Step]:
 
 def _search(drive: Drive, history: History) -> Iterator[Step]:
     sweep = drive.plan.sweep
-    yield Step(Stage(), sweep, _data(drive), make_strategy(sweep), drive.plan.trials, make_rules(sweep))
+    yield Step(
+        Stage(prior=known_before(history)),
+        sweep,
+        _data(drive),
+        make_strategy(sweep),
+        drive.plan.trials,
+        make_rules(sweep),
+    )
 
 
 def _of(history: History, stage: str) -> list[TrialRecord]:
@@ -197,8 +204,8 @@ def refined_file(sweep: Sweep, note: Mapping[str, Any], number: int) -> str:
 
 
 def _inside(sweep: Sweep, drive: Drive, history: History, after: int) -> tuple[Observation, ...]:
-    """Return what earlier trials of search and refine tell of a narrower space: those whose configs lie in it."""
-    known: list[Observation] = []
+    """Return what other runs, and earlier trials of search and refine, tell of a narrower space: what lies in it."""
+    known = [*known_before(history)]
     for name in ("search", "refine"):
         driver = Driver(drive.plan.sweep, drive.folder, history, make_strategy(sweep), (), stage=Stage(name))
         known += [entry for entry in driver.observations() if entry.index <= after]
@@ -207,7 +214,7 @@ def _inside(sweep: Sweep, drive: Drive, history: History, after: int) -> tuple[O
     for entry in sorted(known, key=lambda entry: entry.index):
         config = {name: value for name, value in entry.config.items() if name in names}
         if entry.state in ("done", "failed") and fixed.contains(config):
-            kept.append(dataclasses.replace(entry, config=config))
+            kept.append(dataclasses.replace(entry, config=config, earlier=True))
     return tuple(kept)
 
 

@@ -92,7 +92,11 @@ class Scenario:
         if self.study:
             return _STUDY.format(strategy=self.strategy, rules='["asha"]' if self.asha else "[]")
         pause = 1.0 if self.slow else 0.02 if self.backend == "inline" else 0.15
-        asha = '[stopping]\nrules = ["asha"]\n[stopping.asha]\ngrace_epochs = 2\nreduction = 2\n' if self.asha else ""
+        asha = (
+            '[stopping]\nrules = ["asha"]\n[stopping.asha]\ngrace_epochs = 2\nreduction = 2\nunjudged = 0\n'
+            if self.asha
+            else ""
+        )
         return f"""
 [sweep]
 name = "sweep"

@@ -60,6 +60,7 @@ def replay(curves: Curves, rules: Sequence[Any], seed: int, workers: int = WORKE
     """
     waiting = list(range(len(curves.rows)))
     random.Random(f"{curves.name} {seed}").shuffle(waiting)
+    names = {trial: f"t{number:04d}" for number, trial in enumerate(waiting, 1)}  # in the order of their start
     waiting.reverse()
     seen: dict[str, dict[int, float]] = {}
     running: list[tuple[float, int, int]] = []  # (when, trial, the epoch that it reports then)
@@ -69,7 +70,7 @@ def replay(curves: Curves, rules: Sequence[Any], seed: int, workers: int = WORKE
             trial = waiting.pop()
             heapq.heappush(running, (now + curves.rows[trial].epoch_s, trial, 1))
         now, trial, epoch = heapq.heappop(running)
-        row, name = curves.rows[trial], str(trial)
+        row, name = curves.rows[trial], names[trial]
         if epoch > len(row.curve):
             continue  # it failed before this epoch was reported
         epochs += 1
@@ -77,7 +78,7 @@ def replay(curves: Curves, rules: Sequence[Any], seed: int, workers: int = WORKE
         stopped = any(rule.decide(seen, name, epoch, curves.max_epochs) for rule in rules)
         if not stopped and epoch < curves.max_epochs:
             heapq.heappush(running, (now + row.epoch_s, trial, epoch + 1))
-    reached = {trial: min(seen.get(str(trial), {0: math.inf}).values()) for trial in range(len(curves.rows))}
+    reached = {trial: min(seen.get(names[trial], {0: math.inf}).values()) for trial in range(len(curves.rows))}
     whole = {trial: loss for trial, loss in reached.items() if not curves.rows[trial].failed}
     winner = min(whole, key=lambda trial: curves.rows[trial].loss)
     return Stopped(min(whole.values()), epochs, reached[winner] <= curves.rows[winner].loss)

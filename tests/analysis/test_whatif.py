@@ -24,7 +24,7 @@ def asked(records, *rules, mode="max", max_epochs=4):
     return what_if(records, rules, "score", mode, max_epochs)
 
 
-HALVING = Asha(grace_epochs=1, reduction=2)
+HALVING = Asha(unjudged=0, grace_epochs=1, reduction=2)
 
 
 def test_the_worse_half_is_stopped_in_the_order_of_the_reports():
@@ -142,8 +142,8 @@ def test_it_decides_as_a_sweep_did(tmp_path):
         )
         return tuner.run(sweep, storage=tmp_path, backend="inline")
 
-    free, ruled = swept([], {}), swept(["asha"], {"asha": {"grace_epochs": 2}})
-    told = what_if(free.records(), [Asha(grace_epochs=2)], "score", "max", 9)
+    free, ruled = swept([], {}), swept(["asha"], {"asha": {"grace_epochs": 2, "unjudged": 0}})
+    told = what_if(free.records(), [Asha(grace_epochs=2, unjudged=0)], "score", "max", 9)
     stopped = {record.trial: len(record.epochs) for record in ruled.records() if record.status == "stopped"}
     assert stopped == {stop.trial: stop.epoch for stop in told.stops} and len(stopped) > 2
     assert told.saved == 14 * 9 - sum(len(record.epochs) for record in ruled.records())

@@ -63,7 +63,7 @@ def test_the_facts_of_a_built_in():
         "auto: 12 configs, 3 random first",
         "24 trials (2 seeds a config), 240 epochs at most; no new trial after 600 s",
         "val_accuracy (highest)",
-        "asha (grace_epochs 3, reduction 3, brackets 1)",
+        "asha (grace_epochs 2, reduction 3, brackets 1, unjudged",
         "1 CPU a trial, 2 at a time; here: 2 CPUs and no GPU",
         "0 to 0.5",
         "3, fixed",

@@ -20,10 +20,17 @@ def run(tmp_path, monkeypatch):
 
 
 def test_it_says_what_is_saved_and_what_it_costs(run, capsys):
-    options = ["--stopping", "asha", "--set", "stopping.asha.grace_epochs=1", "stopping.asha.reduction=2"]
+    options = [
+        "--stopping",
+        "asha",
+        "--set",
+        "stopping.asha.grace_epochs=1",
+        "stopping.asha.reduction=2",
+        "stopping.asha.unjudged=0",
+    ]
     assert run_command(["whatif", "one", *options]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "one under asha (grace_epochs=1, reduction=2, brackets=1)",
+        "one under asha (grace_epochs=1, reduction=2, brackets=1, unjudged=0)",
         "",
         "Left out: 2 curves cut short (1 stopped, 1 failed); what they would have come to is not known.",
         "Replayed: 2 completed trials; 1 would have been stopped, 2 of 6 epochs saved (33%).",
@@ -35,7 +42,10 @@ def test_it_says_what_is_saved_and_what_it_costs(run, capsys):
 def test_json(run, capsys):
     assert run_command(["whatif", "one", "--stopping", "asha", "--stopping", "median", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["rules"]["asha"] == {"grace_epochs": 3, "reduction": 3, "brackets": 1} and "median" in told["rules"]
+    assert (
+        told["rules"]["asha"] == {"grace_epochs": 2, "reduction": 3, "brackets": 1, "unjudged": 5}
+        and "median" in told["rules"]
+    )
     assert told["same_winner"] is True and told["saved"] == 0 and told["left_out"] == {"stopped": 1, "failed": 1}
 
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,14 @@ class Driver:
 
     def _as_one(self, known: list[Observation], index: int) -> list[Observation]:
         """Return what is told for one proposal: of several objectives one number, with weights of its own."""
-        done = [place for place, one in enumerate(known) if one.state == "done" and one.values]
+        if not self.history.objectives:
+            return known
+        # What another run told is a value of the metric alone, which compares with none of these.
+        known = [
+            one if one.state != "done" or one.values else dataclasses.replace(one, state="lost", loss=None)
+            for one in known
+        ]
+        done = [place for place, one in enumerate(known) if one.state == "done"]
         seed = derive_seed(self.sweep.seed, "objectives", index)
         for place, loss in zip(done, scalarised([known[place].values for place in done], seed), strict=True):
             known[place] = dataclasses.replace(known[place], loss=loss)
@@ -548,32 +555,13 @@ class Driver:
             seen = self._seen[index] = Observation(index, config, "pending", by=records[0].by)
         if seen.state == "pending" and self._over(records):
             # What is over never changes: worked out once, and strategies know the config by its identity.
-            seen = self._seen[index] = self._conclude(seen, records)
+            seen = self._seen[index] = conclude(
+                seen, records, self.sweep.metric, self.sweep.mode, self.history.objectives
+            )
         return seen
 
     def _over(self, records: list[TrialRecord]) -> bool:
         return len(records) >= self.sweep.search.repeats and all(record.status in FINISHED for record in records)
-
-    def _conclude(self, pending: Observation, records: list[TrialRecord]) -> Observation:
-        failed = [record for record in records if record.status == "failed"]
-        infeasible = (
-            record.broken(self.sweep.metric, self.sweep.mode) for record in records if record.status in RANKED
-        )
-        if any(_teaches(record) for record in failed) or any(infeasible):
-            return dataclasses.replace(pending, state="failed")
-        values = [record.best_value(self.sweep.metric, self.sweep.mode) for record in records]
-        known = [self._sign * value for value in values if value is not None]
-        if len(failed) == len(records) or not known:
-            return dataclasses.replace(pending, state="lost" if failed else "failed")
-        loss, objectives = sum(known) / len(known), self.history.objectives
-        if not objectives:
-            return dataclasses.replace(pending, state="done", loss=loss)
-        own = [record for record in records if record.status in RANKED]
-        others = objectives_of(own, self.sweep.metric, self.sweep.mode, objectives)
-        if others is None:
-            return dataclasses.replace(pending, state="failed")
-        signed = (value if objectives[name] == "min" else -value for name, value in others.items())
-        return dataclasses.replace(pending, state="done", loss=loss, values=(loss, *signed))
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -655,6 +643,42 @@ def interrupt(history: History, journal: Journal) -> None:
     if running:
         for event in journal.append(*(_end_event(record, Outcome("interrupted")) for record in running)):
             history.add(event)
+
+
+def conclude(
+    pending: Observation,
+    records: Sequence[TrialRecord],
+    metric: str,
+    mode: str,
+    objectives: Mapping[str, str] | None = None,
+) -> Observation:
+    """Return what is known of a config once all its repeats are over: the mean of their best values, as a loss.
+
+    Args:
+        pending: The config.
+        records: Its repeats, at least one.
+        metric: What is compared.
+        mode: "max" or "min".
+        objectives: The others, where there are any; a config of which one is not known counts as failed.
+    """
+    sign = 1.0 if mode == "min" else -1.0
+    failed = [record for record in records if record.status == "failed"]
+    infeasible = any(record.broken(metric, mode) for record in records if record.status in RANKED)
+    if infeasible or any(_teaches(record) for record in failed):
+        return dataclasses.replace(pending, state="failed")
+    values = [record.best_value(metric, mode) for record in records]
+    known = [sign * value for value in values if value is not None]
+    if len(failed) == len(records) or not known:
+        return dataclasses.replace(pending, state="lost" if failed else "failed")
+    loss = sum(known) / len(known)
+    if not objectives:
+        return dataclasses.replace(pending, state="done", loss=loss)
+    own = [record for record in records if record.status in RANKED]
+    others = objectives_of(own, metric, mode, objectives)
+    if others is None:
+        return dataclasses.replace(pending, state="failed")
+    signed = (value if objectives[name] == "min" else -value for name, value in others.items())
+    return dataclasses.replace(pending, state="done", loss=loss, values=(loss, *signed))
 
 
 def seed_of(sweep: Sweep, repeat: int) -> int:

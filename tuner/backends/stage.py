@@ -8,6 +8,7 @@ from typing import Any
 
 from tuner.history import History, TrialRecord
 from tuner.strategies import Observation
+from tuner.strategies.prior import earlier
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ WAIT = Wait()
 Listed = Callable[[History], Suggestion | Wait | None]
 
 
+def known_before(history: History) -> tuple[Observation, ...]:
+    """Return what a sweep learnt of other runs when it began."""
+    return earlier([note["warm_start"] for note in history.notes if "warm_start" in note])
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a sweep.
@@ -52,7 +58,7 @@ class Stage:
         name: As in the frames: search, refine, baseline, cross_validate or final.
         trials: The most configs that the strategy proposes; None: as the sweep says.
         after: The last proposal of the stages before it.
-        prior: What the strategy knows of earlier stages.
+        prior: What the strategy knows of earlier stages, and of other runs.
         listed: What comes next, in place of a strategy.
     """
 

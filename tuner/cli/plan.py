@@ -11,8 +11,10 @@ def plan(sweep: SweepFile, set_: Set = None, json: Json = False) -> int:
     """Show what would run: trials, epochs, resources, warnings."""
     from tuner.plan import make_plan
     from tuner.spec import load_sweep
+    from tuner.warm_start import learn
 
-    made = make_plan(load_sweep(sweep, overrides(set_)))
+    loaded = load_sweep(sweep, overrides(set_))
+    made = make_plan(loaded, learnt=learn(loaded))
     if json:
         from tuner.cli.terminal import show_json
 

@@ -61,6 +61,8 @@ def _fact_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "search", _search(plan)
     if plan.note and not any(plan.note in warning for warning in plan.warnings):
         yield "", plan.note
+    for number, sentence in enumerate(plan.learnt):
+        yield "" if number else "learns from", sentence
     yield "budget", _budget(plan)
     ways = {sweep.metric: sweep.mode, **sweep.objectives}
     yield "best by", ", ".join(f"{name} ({'highest' if way == 'max' else 'lowest'})" for name, way in ways.items())
@@ -84,7 +86,8 @@ def _data(data: DataInfo) -> str:
 def _search(plan: Plan) -> str:
     search = plan.sweep.search
     points = f", the first {len(search.points)} from search.points" if search.points and not plan.configs else ""
-    random = f", {search.initial_random} random first" if search.initial_random else ""
+    less = ", less those told" if plan.learnt else ""
+    random = f", {search.initial_random} random first{less}" if search.initial_random else ""
     return f"{plan.strategy}: {count(plan.proposals, 'config')}{points}{random}"
 
 

@@ -136,6 +136,8 @@ def _notes_told(quiet: bool) -> Iterator[Callable[[Event], None]]:
 def _warn(plan: Plan) -> None:
     from tuner.cli.terminal import complain
 
+    for sentence in plan.learnt:
+        complain(sentence, "Learns from")
     for sentence in plan.warnings:
         complain(sentence, "Warning")
 

@@ -64,7 +64,7 @@ def single(sweep: Sweep, epochs: int | None) -> Sweep:
     most = min(epochs or sweep.max_epochs, sweep.max_epochs)
     if isinstance(config.get("epochs"), int):
         config["epochs"] = min(config["epochs"], most)
-    only = {"strategy": "manual", "trials": 1, "repeats": 1, "points": (config,)}
+    only = {"strategy": "manual", "trials": 1, "repeats": 1, "points": (config,), "from_": ()}
     return sweep.model_copy(
         update={
             "max_epochs": most,

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from tuner import words
+from tuner import learnt, words
 from tuner.analysis import figures
 from tuner.analysis.diagnosis import Diagnosis
 from tuner.history import TrialRecord
@@ -26,6 +26,7 @@ def _search(found: Findings) -> Iterator[Block]:
         yield Text("No trial has begun yet, so there is nothing to show.", weak=True)
         return
     yield Text(" ".join(_counts(found)))
+    yield from _warm_start(found)
     yield from _rounds(found)
     diagnosis = found.diagnosis
     if isinstance(diagnosis, Missing):
@@ -42,6 +43,14 @@ def _search(found: Findings) -> Iterator[Block]:
         "A trial that ended before its first epoch is a mark on the line.",
         lambda dark: figures.draw_time_and_epochs(trials, dark=dark),
     )
+
+
+def _warm_start(found: Findings) -> Iterator[Block]:
+    """Yield which earlier runs the strategy learnt from when the sweep began."""
+    told = [note["warm_start"] for note in found.results.history.notes if isinstance(note.get("warm_start"), dict)]
+    if told:
+        said = "; ".join(map(learnt.sentence, told))
+        yield Text(f"Warm start: what earlier runs found was known to the search from its first trial on. {said}.")
 
 
 def _rounds(found: Findings) -> Iterator[Block]:

@@ -40,6 +40,16 @@ def absolute_path(path: str, folder: Path) -> str:
         return path
 
 
+def absolute_run(run: Any, folder: Path) -> Any:
+    """Return a run's path as seen from a folder; a URI, "latest", a name in ./runs, and what is no text, as it is."""
+    if isinstance(run, Path):
+        run = str(run)
+    if not isinstance(run, str) or not run or run == "latest":
+        return run
+    path = absolute_path(run, folder)
+    return path if "/" in run or Path(path).is_dir() else run
+
+
 def short_name(trainable: str | Callable[..., Any]) -> str:
     """Return the trainable's own name: "cnn", or its function's."""
     if isinstance(trainable, str):

@@ -63,7 +63,7 @@ def resolve(
     sweep["space"], written = _space(tables.get("space"), found)
     sweep["defaults"] = _defaults(tables.get("defaults"), found)
     own = baseline(sweep["trainable"], sweep["defaults"])
-    sweep["search"] = _search(as_table(tables.get("search")), sweep["space"], own, found)
+    sweep["search"] = _search(as_table(tables.get("search")), sweep["space"], sweep["trainable"], own, found)
     sweep["stopping"] = _stopping(as_table(tables.get("stopping")), found)
     for name, model in (
         ("resources", ResourcesSpec),
@@ -226,13 +226,16 @@ def _defaults(raw: Any, problems: list[Problem]) -> dict[str, Any]:
     return {str(name): plain(value) for name, value in raw.items()}
 
 
-def _search(raw: Any, space: Space | None, own: Mapping[str, Any], problems: list[Problem]) -> SearchSpec | None:
+def _search(
+    raw: Any, space: Space | None, trainable: Any, own: Mapping[str, Any], problems: list[Problem]
+) -> SearchSpec | None:
     """Return [search] with its defaults; None where its strategy is unknown."""
     keys, tables = _apart(raw)
+    keys = _with_best(keys, space, trainable, own, problems)
     search = read_table(SearchSpec, keys, "search", problems)
     if search is None:
         return None
-    given = search.model_dump(exclude_none=True, exclude_unset=True)
+    given = search.model_dump(exclude_none=True, exclude_unset=True, by_alias=True)
     if search.points and space is not None and not space:
         given.setdefault("strategy", "manual")
     strategy = given.setdefault("strategy", search.strategy)
@@ -255,6 +258,21 @@ def _search(raw: Any, space: Space | None, own: Mapping[str, Any], problems: lis
     problems.extend(found)
     given["options"] = {} if found else strategies.filled(strategy, tables.get(strategy, {}))
     return SearchSpec.model_validate(given)
+
+
+def _with_best(raw: Any, space: Space | None, trainable: Any, own: Mapping[str, Any], problems: list[Problem]) -> Any:
+    """Return [search] with configs in place of the runs among its points."""
+    points = raw.get("points") if isinstance(raw, Mapping) else None
+    if not isinstance(points, list | tuple) or not any(isinstance(point, str) for point in points):
+        return raw
+    warm_start = importlib.import_module("tuner.warm_start")  # reads runs, of which nothing else here knows
+    found: list[Any] = []
+    for index, point in enumerate(points):
+        if isinstance(point, str) and space is not None:
+            point = warm_start.best_point(point, space, trainable, own, f"search.points[{index}]", problems)
+        if point is not None and not isinstance(point, str):
+            found.append(point)
+    return {**raw, "points": found}
 
 
 def _apart(raw: Any) -> tuple[Any, dict[str, Any]]:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from tuner.errors import Problem, nearest
 from tuner.space import Space
-from tuner.spec.code import absolute_path, absolute_trainable, short_name
+from tuner.spec.code import absolute_path, absolute_run, absolute_trainable, short_name
 from tuner.spec.resolve import baseline, resolve
 from tuner.spec.tables import (
     TABLES,
@@ -112,7 +112,7 @@ class Sweep(Table):
 def absolute(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the tables with their paths, so far relative to a folder, made absolute."""
     result = dict(tables)
-    head, data = tables.get("sweep"), tables.get("data")
+    head, data, search = tables.get("sweep"), tables.get("data"), as_table(tables.get("search"))
     if isinstance(head, Mapping) and isinstance(head.get("trainable"), str):
         result["sweep"] = {**head, "trainable": absolute_trainable(head["trainable"], folder)}
     if isinstance(data, DataSpec):
@@ -120,6 +120,11 @@ def absolute(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(data, Mapping):
         paths = {key: str(data[key]) for key in ("root", "path") if isinstance(data.get(key), str | Path)}
         result["data"] = {**data, **{key: absolute_path(path, folder) for key, path in paths.items()}}
+    if isinstance(search, Mapping):
+        lists = {key: search[key] for key in ("from", "points") if isinstance(search.get(key), list | tuple)}
+        runs = {key: [absolute_run(run, folder) for run in given] for key, given in lists.items()}
+        if runs:
+            result["search"] = {**search, **runs}
     return result
 
 

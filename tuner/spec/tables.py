@@ -16,6 +16,9 @@ Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 Natural = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number of seconds above 0")]
 Fraction = Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1 (neither included)")]
+Runs = Annotated[
+    tuple[Text, ...], Field(strict=False, description='a list of runs, such as ["runs/a", "s3://bucket/runs/b"]')
+]
 Texts = Annotated[tuple[str, ...], Field(strict=False, description='a list of texts, such as ["a", "b"]')]
 
 
@@ -105,7 +108,8 @@ class SearchSpec(Table):
         trials: The most configs it proposes, at least 1.
         repeats: Seeds a config, at least 1.
         initial_random: Random configs before a strategy's model starts; None for strategies without such a start.
-        points: Configs that come first.
+        points: Configs that come first; in a file, also runs, each for its best config.
+        from_: Runs whose trials the strategy learns from, `from` in a file: paths, URIs, names in ./runs, or "latest".
         deterministic: Whether a proposal knows the results of the proposals up to `lookahead` before it and of no later
             one, so that the sweep does not depend on how many trials run at a time, nor on which ends first.
         lookahead: With `deterministic`: how many proposals may be under way at a time, at least 1.
@@ -120,8 +124,12 @@ class SearchSpec(Table):
     lookahead: Count = 4
     points: Annotated[
         tuple[dict[str, Any], ...],
-        Field(strict=False, description="a list of configs, such as [{ learning_rate = 0.01 }]"),
+        Field(
+            strict=False,
+            description='a list of configs, such as [{ learning_rate = 0.01 }], or of runs, such as ["runs/a"]',
+        ),
     ] = ()
+    from_: Runs = Field(default=(), alias="from")
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -275,7 +283,7 @@ def read_table(model: type[TableT], raw: Any, key: str, problems: list[Problem])
 def _problem(model: type[Table], name: str, given: Mapping[str, Any], key: str) -> Problem:
     """Return what is wrong with one key of a table."""
     where = f"{key}.{name}" if key else name
-    field = model.model_fields.get(name)
+    field = next((field for given, field in _fields(model) if given == name), None)
     if field is None:
         return Problem(where, "there is no such key", remedy=_elsewhere(model, name))
     rule = _rule(field)
@@ -300,7 +308,12 @@ def home_of(name: str) -> str | None:
 
 def keys_of(model: type[Table]) -> list[str]:
     """Return the keys that a table may have; `options` is none, for they stand in tables of their own."""
-    return [name for name in model.model_fields if name != "options"]
+    return [name for name, _ in _fields(model) if name != "options"]
+
+
+def _fields(model: type[Table]) -> list[tuple[str, FieldInfo]]:
+    """Return each key as it is written, which Python may keep for itself, as `from`, and its field."""
+    return [(field.alias or name, field) for name, field in model.model_fields.items()]
 
 
 def as_table(raw: Any) -> Any:
@@ -308,7 +321,7 @@ def as_table(raw: Any) -> Any:
     if isinstance(raw, StoppingSpec):
         return {"rules": raw.rules, **raw.options}
     if isinstance(raw, Table):
-        table = raw.model_dump(exclude_none=True)
+        table = raw.model_dump(exclude_none=True, by_alias=True)
         options = table.pop("options", {})
         return {**table, **options}
     return {} if raw is None else raw

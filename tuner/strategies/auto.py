@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 
 from tuner.space import Space, derive_seed
-from tuner.strategies.base import Config, Observation, Proposal, config_key
+from tuner.strategies.base import Config, Observation, Proposal, config_key, count_earlier, of_those
 from tuner.strategies.gp import GaussianProcess
 from tuner.strategies.hyperopt_tpe import HyperoptTPE
 from tuner.strategies.modelled import Modelled, Told
@@ -47,15 +47,20 @@ class Auto(Modelled):
     ) -> None:
         points = list(points)
         super().__init__(space, seed, initial_random, points)
-        self._whole = self.total is not None and self.total <= trials
+        self._trials = trials
         self._gp = GaussianProcess(space, derive_seed(seed, "gp"), initial_random, points)
         self._tpe = HyperoptTPE(space, derive_seed(seed, "tpe"), 0)
 
     def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
-        if self.space and self._whole:
+        if self.space and self._is_whole(history):
             why = f"all {self.total} configs of the space, in random order"
             return self._random(history, seen, "grid", why)
         return super()._propose(history, seen)
+
+    def _is_whole(self, history: Sequence[Observation]) -> bool:
+        """Return whether the trials suffice for all configs of the space that were not known before the search."""
+        before = set(self._keys.of(history)[: count_earlier(history)])
+        return self.total is not None and self.total - len(before) <= self._trials
 
     def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
         return self._gp._start(history, seen, why)
@@ -69,7 +74,7 @@ class Auto(Modelled):
             config = self._suggest_by(name, told, history, seen)
             if config is not None:
                 improved, asked = found[name]
-                trials = f"{len(told)} trial{'s' * (len(told) != 1)}"
+                trials = of_those(history, len(told))
                 why = f"{MODELS[name]} over {trials}; {improved} of its {asked} configs so far were the best yet"
                 return Proposal(config, by=name, why=why)
         return self._random(history, seen, "random", "the models had only configs that were tried already")

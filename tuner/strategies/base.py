@@ -20,13 +20,15 @@ class Observation:
     """What is known of one proposal.
 
     Args:
-        index: The proposal's number, from 1.
+        index: The proposal's number, from 1; 0 and below for what other runs tell.
         config: The config that was proposed.
         state: pending: still training; done: ended with a loss (a loss that is NaN or infinite counts as
             failed); failed: by its config, which teaches that it is worse than the worst; lost: to the
             infrastructure, which teaches nothing, but the config counts as proposed.
         loss: What is minimised; None unless done.
         by: Who proposed it, as in its Proposal.
+        earlier: Whether it was known before this search began: it teaches, and is not proposed again, but is none of
+            the configs that this search may propose.
         values: With several objectives: each one, to be minimised, of which the driver makes `loss` before it asks.
     """
 
@@ -35,6 +37,7 @@ class Observation:
     state: State
     loss: float | None = None
     by: str = ""
+    earlier: bool = False
     values: tuple[float, ...] = ()
 
 
@@ -69,11 +72,23 @@ class Strategy(Protocol):
     note: str
 
     def ask(self, history: Sequence[Observation]) -> Proposal | None:
-        """Return proposal number len(history) + 1, or None when nothing is left to propose.
+        """Return the next proposal, or None when nothing is left to propose.
 
         Args:
-            history: Every proposal so far, in the order of their numbers.
+            history: What is known from earlier, then every proposal so far, in the order of their numbers.
         """
+
+
+def count_earlier(history: Sequence[Observation]) -> int:
+    """Return how many observations were known before the search began; they stand first."""
+    return next((place for place, seen in enumerate(history) if not seen.earlier), len(history))
+
+
+def of_those(history: Sequence[Observation], told: int) -> str:
+    """Return "24 trials", and how many of them were known before the search began."""
+    before = count_earlier(history)
+    known = f", {min(before, told)} of them from before this search" if before else ""
+    return f"{told} trial{'s' * (told != 1)}{known}"
 
 
 def config_key(config: Mapping[str, Any]) -> str:

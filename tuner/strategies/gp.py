@@ -69,7 +69,7 @@ class GaussianProcess(Modelled):
 
     def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
         if self._compiled.leaves:
-            config = self._sobol.config(len(history) - len(self.points))
+            config = self._sobol.config(self._started(history))
             if config_key(config) not in seen:
                 return Proposal(config, by="random start", why=f"{why}, of a Sobol sequence")
         return super()._start(history, seen, why)

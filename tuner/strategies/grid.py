@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from tuner.space import Space, derive_seed
-from tuner.strategies.base import Config, Observation, PointsFirst, Proposal, config_key
+from tuner.strategies.base import Config, Observation, PointsFirst, Proposal, config_key, count_earlier
 from tuner.strategies.catalogue import Catalogue, grid_axis, shuffled
 
 
@@ -37,18 +37,25 @@ class Grid(PointsFirst):
         self._truncated = whole > trials
         if self._truncated:
             self.note = f"grid of {whole:,} configs, limit {trials:,}: a seeded random {trials:,} of them"
-        numbers = islice(self._order(), trials)
-        self._listed = [(config_key(self._catalogue.config(number)), number) for number in numbers]
+        self._numbers = self._order()
+        self._listed: list[tuple[str, int]] = []  # the beginning of the order, as far as it was needed: a memo
 
     def _order(self) -> Iterator[int]:
         if self._truncated:
             return shuffled(self._size, random.Random(derive_seed(self.seed, self.name, "order")))
         return iter(range(self._size))
 
+    def _first(self, count: int) -> list[tuple[str, int]]:
+        """Return key and number of the order's first configs: of those known before, others take the place."""
+        for number in islice(self._numbers, max(0, count - len(self._listed))):
+            self._listed.append((config_key(self._catalogue.config(number)), number))
+        return self._listed[:count]
+
     def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
-        if len(history) >= self._trials:
+        before = count_earlier(history)
+        if len(history) - before >= self._trials:
             return None
-        for key, number in self._listed:
+        for key, number in self._first(self._trials + before):
             if key not in seen:
                 why = f"config {number + 1:,} of the grid's {self._size:,}"
                 return Proposal(self._catalogue.config(number), by=self.name, why=why)

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 from tuner.space import Space, derive_seed
-from tuner.strategies.base import Config, Observation, PerConfig, PointsFirst, Proposal, State, config_key
+from tuner.strategies.base import (
+    Config,
+    Observation,
+    PerConfig,
+    PointsFirst,
+    Proposal,
+    State,
+    config_key,
+    count_earlier,
+    of_those,
+)
 from tuner.strategies.compiled import Compiled, Latent
 from tuner.strategies.losses import finished_losses, told_losses
 from tuner.strategies.random_search import Draws
@@ -58,7 +68,7 @@ class Modelled(PointsFirst):
     def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
         if not self.space:
             return None
-        started = len(history) - len(self.points)
+        started = self._started(history)
         if started < self._initial_random:
             return self._start(history, seen, f"random start {started + 1} of {self._initial_random}")
         if not finished_losses(history):
@@ -66,6 +76,11 @@ class Modelled(PointsFirst):
         if self._draws.size is not None and self._draws.size <= len(seen):
             return self._random(history, seen, "random", "the last configs of the space")
         return self._by_model(history, seen)
+
+    def _started(self, history: Sequence[Observation]) -> int:
+        """Return how much of the random start is done: what is known from before this search counts like it."""
+        before = set(self._keys.of(history)[: count_earlier(history)])
+        return len(history) - sum(config_key(point) not in before for point in self.points)
 
     def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
         return self._random(history, seen, "random start", why)
@@ -81,7 +96,7 @@ class Modelled(PointsFirst):
             seed = derive_seed(self.seed, self.name, len(history) + 1, attempt)
             config = self._suggest(told, len(history), seed, attempt, seen)
             if config is not None and config_key(config) not in seen:
-                why = f"{self.model} over {len(told)} trial{'s' * (len(told) != 1)}"
+                why = f"{self.model} over {of_those(history, len(told))}"
                 return Proposal(config, by=self.name, why=why)
         return self._random(history, seen, "random", f"{self.model} had only configs that were tried already")
 

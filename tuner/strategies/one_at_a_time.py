@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tuner.space import Choice, Fixed, Leaf, Range, Space
-from tuner.strategies.base import Config, Observation, PointsFirst, Proposal, config_key
+from tuner.strategies.base import Config, Observation, PointsFirst, Proposal, config_key, count_earlier
 
 
 class OneAtATime(PointsFirst):
@@ -47,7 +47,7 @@ class OneAtATime(PointsFirst):
         self.note = "; ".join([*self._moved(), *_left_out(whole, trials)])
 
     def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
-        if len(history) >= self._trials:
+        if len(history) - count_earlier(history) >= self._trials:
             return None
         for key, (config, why) in self._listed.items():
             if key not in seen:
