@@ -18,7 +18,7 @@ from tuner.backends.worker import Outcome, Report
 from tuner.errors import UsageError
 from tuner.history import fold, ranking
 from tuner.stopping import Rule, make_rules
-from tuner.strategies import Proposal, make_strategy
+from tuner.strategies import Observation, Proposal, make_strategy
 
 DONE = Outcome("completed", elapsed_s=1.0)
 LOST = Outcome("failed", "infrastructure.worker_lost", "its worker process died.")
@@ -359,6 +359,13 @@ def test_a_strategy_is_told_one_number_of_several_objectives_with_new_weights_ea
     # The same for whoever asks again, such as a resume.
     asked = recorder.shown[-1]
     assert [(one.config["x"], one.state, one.loss) for one in driver._as_one(driver.observations()[:-1], 24)] == asked
+
+
+def test_what_other_runs_told_of_the_metric_alone_is_not_compared_with_several_objectives(drive):
+    recorder, prior = Recorder(), (Observation(0, {"x": 50}, "done", -0.9, earlier=True),)
+    driver = drive({"strategy": recorder, "stage": Stage(prior=prior)}, objectives={"size": "min"})
+    driver.next()
+    assert recorder.shown == [[(50, "lost", None)]]
 
 
 def test_a_config_without_one_of_the_objectives_is_told_as_failed(drive):

@@ -220,7 +220,14 @@ class Driver:
 
     def _as_one(self, known: list[Observation], index: int) -> list[Observation]:
         """Return what is told for one proposal: of several objectives one number, with weights of its own."""
-        done = [place for place, one in enumerate(known) if one.state == "done" and one.values]
+        if not self.history.objectives:
+            return known
+        # What another run told is a value of the metric alone, which compares with none of these.
+        known = [
+            one if one.state != "done" or one.values else dataclasses.replace(one, state="lost", loss=None)
+            for one in known
+        ]
+        done = [place for place, one in enumerate(known) if one.state == "done"]
         seed = derive_seed(self.sweep.seed, "objectives", index)
         for place, loss in zip(done, scalarised([known[place].values for place in done], seed), strict=True):
             known[place] = dataclasses.replace(known[place], loss=loss)
@@ -652,7 +659,7 @@ def conclude(
         records: Its repeats, at least one.
         metric: What is compared.
         mode: "max" or "min".
-        objectives: Further metrics, and the mode of each: the values of all are in the observation.
+        objectives: The others, where there are any; a config of which one is not known counts as failed.
     """
     sign = 1.0 if mode == "min" else -1.0
     failed = [record for record in records if record.status == "failed"]
@@ -666,7 +673,8 @@ def conclude(
     loss = sum(known) / len(known)
     if not objectives:
         return dataclasses.replace(pending, state="done", loss=loss)
-    others = objectives_of([record for record in records if record.status in RANKED], metric, mode, objectives)
+    own = [record for record in records if record.status in RANKED]
+    others = objectives_of(own, metric, mode, objectives)
     if others is None:
         return dataclasses.replace(pending, state="failed")
     signed = (value if objectives[name] == "min" else -value for name, value in others.items())
