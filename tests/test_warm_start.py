@@ -363,6 +363,15 @@ def test_every_stage_of_a_study_knows_it(home):
     assert f"{len(inside)} of them" in stages["refine"][0].why
 
 
+def test_the_plan_says_where_earlier_configs_failed(home):
+    file = HEAD + SPACE + search()
+    entry = entry_of(file)
+    (fails,) = [seen for seen in entry["observations"] if seen["loss"] is None]
+    more = [{**fails, "config": {"x": x}} for x in (0.9, 0.97)]
+    plan = make_plan(load_sweep("new.toml"), 1, 0, learnt=[{**entry, "observations": [*entry["observations"], *more]}])
+    assert plan.learnt[1:] == ("earlier runs: x >= 0.9: 3 of 3 failed",)
+
+
 def test_the_report_says_it(home):
     run("b", HEAD + SPACE + search())
     assert run_command(["report", "runs/b"]) == 0

@@ -167,7 +167,7 @@ def make_plan(
         data_problem=data_problem,
         impossible=_impossible(bound, cpus, gpus),
         disk=_disk(bound, trials, epochs, data, models, checkpoint),
-        learnt=tuple(map(sentence, learnt)),
+        learnt=(*map(sentence, learnt), *_failing(sweep, prior)),
     )
     return dataclasses.replace(plan, warnings=tuple(cautions(plan, sweep)))
 
@@ -180,6 +180,16 @@ def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int) -> Sweep:
     side_by_side = max(1, min(asked.max_concurrent or room, room, trials))
     resolved = asked.model_copy(update={"gpus_per_trial": a_gpu, "max_concurrent": side_by_side})
     return sweep.model_copy(update={"resources": resolved})
+
+
+def _failing(sweep: Sweep, prior: Sequence[Observation]) -> Iterator[str]:
+    """Yield where in the space the configs of earlier runs failed."""
+    if any(one.state == "failed" for one in prior):
+        from tuner.strategies.regions import sentences
+
+        tried = [(one.config, one.state == "failed") for one in prior if one.state in ("done", "failed")]
+        for region in sentences(sweep.space, tried):
+            yield f"earlier runs: {region}"
 
 
 def _impossible(sweep: Sweep, cpus: int, gpus: int) -> str | None:

@@ -178,6 +178,16 @@ def test_budgets_are_told(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_where_no_config_came_through_is_said(tmp_path):
+    good = [Made({"lr": 10**-n, "kind": "ab"[n % 2]}, [0.5, 0.6]) for n in (1, 2, 3, 4)]
+    bad = [failed({"lr": lr, "kind": kind}) for lr, kind in ((0.5, "a"), (0.7, "b"), (0.9, "a"))]
+    lost = [failed({"lr": 0.01, "kind": "a"}, "infrastructure.node_lost", "its node was lost.")]
+    page, markdown, _ = report(tmp_path, [*good, *bad, *lost])
+    for text in (page.text, markdown.replace("\\", "").replace("&gt;", ">")):
+        assert "Where no config came through: lr >= 0.5: 3 of 3 failed." in text
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_running_sweep_says_so(tmp_path):
     import fcntl
 

@@ -9,7 +9,7 @@ from typing import Any
 from tuner import learnt, words
 from tuner.analysis import figures
 from tuner.analysis.diagnosis import Diagnosis
-from tuner.history import TrialRecord
+from tuner.history import RANKED, TrialRecord
 from tuner.report.blocks import Block, Code, Picture, Section, Shown, Table, Text, column, numbers
 from tuner.report.findings import SEARCHED, Findings, Missing
 from tuner.spec.text import document
@@ -230,7 +230,26 @@ def failures(found: Findings) -> Section:
         "A strategy learns from config.* failures and a second timeout; what the infrastructure did says nothing "
         "of a config."
     )
-    return Section("failures", "Failures by cause", (table, note))
+    return Section("failures", "Failures by cause", (table, *_regions(found), note))
+
+
+def _regions(found: Findings) -> Iterator[Block]:
+    """Yield where in the space every config failed by its own fault."""
+    from tuner.strategies.regions import sentences
+
+    names = found.known_space.names()
+    tried = [
+        ({name: value for name, value in record.config.items() if name in names}, record.status == "failed")
+        for record in found.results.records()
+        if record.status in RANKED or (record.status == "failed" and not is_infrastructure(record))
+    ]
+    if regions := sentences(found.known_space, tried):
+        yield Text(f"Where no config came through: {'; '.join(regions)}.")
+
+
+def is_infrastructure(record: TrialRecord) -> bool:
+    """Return whether a failed trial says nothing of its config."""
+    return (record.cause or "").startswith("infrastructure.")
 
 
 def reproduce(found: Findings) -> Section:

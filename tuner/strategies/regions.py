@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tuner.space import Choice, Leaf, Numeric
+from tuner.space import Choice, Leaf, Numeric, Space
+from tuner.strategies.base import Config
+from tuner.strategies.compiled import Compiled
 from tuner.strategies.gp_cube import Cube, Rows
 
 SOME = 3  # failures that make a region worth a sentence
@@ -57,6 +59,23 @@ class Region:
             value = domain.from_latent(low + self.edge * (high - low))
             what = f"{'>=' if self.sense > 0 else '<='} {value:.3g}"
         return f"{self.leaf.name} {what}: {self.failed} of {self.failed} failed"
+
+
+def sentences(space: Space, tried: Iterable[tuple[Config, bool]]) -> list[str]:
+    """Return where in a space configs fail, a sentence each: "learning_rate >= 0.31: 9 of 9 failed".
+
+    Args:
+        space: What was searched.
+        tried: Configs that are over, and whether each failed by its own fault; those outside of the space are left out.
+    """
+    compiled = Compiled(space)
+    cube = Cube(compiled)
+    known = [(numbers, failed) for config, failed in tried if (numbers := compiled.encode(config)) is not None]
+    if not compiled.leaves or not any(failed for _, failed in known):
+        return []
+    rows = np.array([cube.row(numbers) for numbers, _ in known])
+    found = regions(cube, rows, np.array([failed for _, failed in known]))
+    return [region.sentence(cube) for region in found if region.failed >= SOME]
 
 
 def regions(cube: Cube, rows: Rows, failed: Any) -> list[Region]:
