@@ -497,7 +497,7 @@ def test_a_flipped_bit_is_told_or_harmless(path):
 
 
 def test_a_flipped_bit_in_the_log_of_a_killed_driver_is_told_or_harmless(path):
-    killed(path, 8)
+    said = killed(path, 8)
     events, folder = read(path), path.parent
     whole = {child: child.read_bytes() for child in folder.iterdir()}
     log = path.with_name(f"{FILE_NAME}-wal")
@@ -509,7 +509,8 @@ def test_a_flipped_bit_in_the_log_of_a_killed_driver_is_told_or_harmless(path):
         log.write_bytes(flipped(whole[log], rng))
         path.with_name(f"{FILE_NAME}-shm").unlink()  # as after a restart of the machine
         found = outcome(path)
-        assert found in (None, events)
+        # The kill may have come between a pair's commit and its mark: nobody was told that it is safe.
+        assert found in (None, events, events[:said])
         told += found is None
     # SQLite itself drops what does not match in the log, without a word: it is the mark that tells.
     assert told > 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,15 +27,14 @@ class Failing:
         cube: The space.
         rows: The trials that are over (n, width).
         failed: Which of them failed (n).
-        regressor: Returns a process with the kernel that was fitted for these labels, which have mean 0 and variance 1.
+        process: The Gaussian process, fitted to labels of mean 0 and variance 1 (see `scaled`).
+        middle: What lies in the middle of its two labels.
     """
 
-    def __init__(self, cube: Cube, rows: Rows, failed: Any, regressor: Callable[[Rows], Any]) -> None:
-        labels, self._middle = scaled(failed)
-        self._cube = cube
+    def __init__(self, cube: Cube, rows: Rows, failed: Any, process: Any, middle: float) -> None:
+        self._cube, self._process, self._middle = cube, process, middle
         self._limit = max(RISKY, float(np.mean(failed)) + 0.1)
         self._regions = regions(cube, rows, failed)
-        self._process = regressor(labels).fit(cube.features(rows), labels)
 
     def odds(self, rows: Rows) -> Rows:
         """Return the probability of each row (n, width) to fail, in [0, 1]."""

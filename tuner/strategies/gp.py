@@ -11,6 +11,7 @@ import numpy as np
 
 from tuner.space import Space, derive_seed
 from tuner.strategies.base import Config, Observation, Proposal, config_key
+from tuner.strategies.compiled import Latent
 from tuner.strategies.failing import Failing, scaled
 from tuner.strategies.gp_cube import STEPS, Cube, Rows
 from tuner.strategies.modelled import Modelled, Told
@@ -65,6 +66,7 @@ class GaussianProcess(Modelled):
         self._options = options
         self._cube = Cube(self._compiled)
         self._sobol = Sobol(self._compiled, derive_seed(seed, self.name))
+        self._known_rows: dict[int, tuple[Latent, list[float]]] = {}  # a memo, by the identity of what is in it
         self._fits: dict[str, tuple[bytes, Rows]] = {}  # a memo: what was fitted to, and what came of it
 
     def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
@@ -83,12 +85,12 @@ class GaussianProcess(Modelled):
     def _best(self, told: Sequence[Told], seed: int, seen: set[str]) -> Config | None:
         """Return the config that promises most, of those that were not tried."""
         rng = np.random.default_rng(seed)
-        kernel = self._kernel(told)
+        kernel, failing = self._kernel(told), self._failing(told)
         told = _part(told, self._options.max_trials)
-        rows = np.array([self._cube.row(each.numbers) for each in told])
+        rows = self._rows(told)
         pending = np.array([each.state == "pending" for each in told])
         losses = warped(np.array([each.loss for each in told])[~pending])
-        model = _Posterior(kernel, self._cube, rows, losses, pending, self._failing(told, rows))
+        model = _Posterior(kernel, self._cube, rows, losses, pending, failing)
         best = rows[~pending][np.argsort(losses, kind="stable")[:CENTRES]]
         for row in self._ranked(model, best, rng):
             config = self._compiled.decode(self._cube.numbers(row))
@@ -100,7 +102,7 @@ class GaussianProcess(Modelled):
         """Return the probability that a config fails, as far as the trials tell."""
         numbers = self._compiled.encode(config)
         with _threads().limit(limits=1):
-            failing = self._failing(told, np.array([self._cube.row(each.numbers) for each in told]))
+            failing = self._failing(told)
             if failing is None or numbers is None:
                 return 0.0
             return float(failing.odds(np.array([self._cube.row(numbers)]))[0])
@@ -121,7 +123,7 @@ class GaussianProcess(Modelled):
         """Return the kernel's parameters, from a beginning of what is told."""
         known = [each for each in told[: _beginning(len(told))] if each.state != "pending"]
         known = _part(known or [each for each in told if each.state != "pending"], FIT)
-        features = self._cube.features(np.array([self._cube.row(each.numbers) for each in known]))
+        features = self._cube.features(self._rows(known))
         return self._fitted("loss", features, warped(np.array([each.loss for each in known])))
 
     def _fitted(self, what: str, features: Rows, values: Rows) -> Rows:
@@ -130,24 +132,37 @@ class GaussianProcess(Modelled):
             self._fits[what] = key, fitted(features, values)
         return self._fits[what][1]
 
-    def _failing(self, told: Sequence[Told], rows: Rows) -> Failing | None:
+    def _rows(self, told: Sequence[Told]) -> Rows:
+        """Return the coordinates of trials (n, width)."""
+        rows = []
+        for each in told:
+            numbers, row = self._known_rows.get(id(each.numbers), (None, []))
+            if numbers is not each.numbers:
+                row = self._cube.row(each.numbers)
+                self._known_rows[id(each.numbers)] = each.numbers, row
+            rows.append(row)
+        return np.array(rows)
+
+    def _failing(self, told: Sequence[Told]) -> Failing | None:
         """Return where configs fail; None where none did, or all."""
-        over = np.array([each.state != "pending" for each in told])
-        failed = np.array([each.state == "failed" for each in told])[over]
+        over = [each for each in told if each.state != "pending"]
+        failed = np.array([each.state == "failed" for each in over])
         if not failed.any() or failed.all():
             return None
-        features = self._cube.features(rows[over])
+        rows = self._rows(over)
+        end = _beginning(len(over))
+        begun = _newest_of_each(failed[: end if 0 < failed[:end].sum() < end else None], FIT // 2)
+        theta = self._fitted("failing", self._cube.features(rows[begun]), scaled(failed[begun])[0])
+        kept = _newest_of_each(failed, self._options.max_trials // 4)
+        labels, middle = scaled(failed[kept])
+        process = _regressor(len(theta) - 2)
+        process.kernel.theta = theta
+        return Failing(self._cube, rows, failed, process.fit(self._cube.features(rows[kept]), labels), middle)
 
-        def regressor(labels: Rows) -> Any:
-            end = _beginning(len(labels))
-            some = np.arange(end if 0 < failed[:end].sum() < end else len(labels))
-            # Both kinds must be there: the newest of each.
-            some = np.sort(np.concatenate([some[failed[some]][-FIT // 2 :], some[~failed[some]][-FIT // 2 :]]))
-            process = _regressor(features.shape[1])
-            process.kernel.theta = self._fitted("failing", features[some], scaled(failed[some])[0])
-            return process
 
-        return Failing(self._cube, rows[over], failed, regressor)
+def _newest_of_each(failed: Any, most: int) -> Any:
+    """Return the places of the newest trials that failed, and of the newest that did not, at most so many of each."""
+    return np.sort(np.concatenate([np.flatnonzero(failed)[-most:], np.flatnonzero(~failed)[-most:]]))
 
 
 @functools.cache
