@@ -7,6 +7,7 @@ from conformance_strategies import StrategyConformance, drive, sweep
 
 from tuner.space import Choice, LogUniform, Space, Uniform
 from tuner.strategies import Observation, make_strategy
+from tuner.strategies.auto import MODELS
 from tuner.strategies.compiled import Compiled
 from tuner.strategies.gp_cube import Cube
 from tuner.strategies.regions import regions
@@ -54,20 +55,31 @@ def test_each_proposal_says_who_made_it_and_why():
     assert {p.by for p in proposals} == {"random start", "gp", "hyperopt"}
 
 
-def test_the_model_that_finds_more_gets_more_turns():
+def shares(losses):
+    """The shares after a start, then turns of either model in which it came to these losses: name -> losses."""
     strategy = auto(SQUARE)
+    start = drive(strategy, 4, loss=quadratic)
+    seen = [Observation(i, p.config, "done", 1.0 + i, "random start") for i, p in enumerate(start, 1)]
+    for pair in zip(losses["gp"], losses["hyperopt"], strict=True):
+        for by, loss in zip(("gp", "hyperopt"), pair, strict=True):
+            seen.append(Observation(len(seen) + 1, start[0].config, "done", loss, by))
+    found, _ = strategy._shares(seen)
+    assert sum(found.values()) == pytest.approx(1)
+    return found
 
-    def history(finder):
-        found = drive(strategy, 12, loss=quadratic)
-        seen = [Observation(i, p.config, "done", 1.0, "random start") for i, p in enumerate(found[:4], 1)]
-        for index, proposal in enumerate(found[4:], 5):
-            by = ("gp", "hyperopt")[index % 2]
-            seen.append(Observation(index, proposal.config, "done", 1 / index if by == finder else 2.0, by))
-        return seen
 
-    shares = {finder: strategy._shares(history(finder))[0] for finder in ("gp", "hyperopt")}
-    assert shares["hyperopt"]["hyperopt"] > 1.5 * shares["gp"]["hyperopt"] >= 0.15
-    assert all(sum(each.values()) == pytest.approx(1) for each in shares.values())
+FINDS, FINDS_NOTHING = [-1.0 * turn for turn in range(20)], [5.0] * 20
+
+
+def test_the_model_that_finds_more_gets_more_turns():
+    tpe = {finder: shares({"gp": FINDS_NOTHING, "hyperopt": FINDS_NOTHING} | {finder: FINDS}) for finder in MODELS}
+    assert tpe["gp"]["hyperopt"] < 0.06 and tpe["hyperopt"]["hyperopt"] > 0.25
+
+
+def test_polish_earns_no_turns():
+    polishes = [1 - 1e-4 * turn for turn in range(20)]
+    polished = shares({"gp": polishes, "hyperopt": FINDS_NOTHING})["gp"]
+    assert polished < shares({"gp": FINDS, "hyperopt": FINDS_NOTHING})["gp"] - 0.03
 
 
 @pytest.mark.parametrize(("limit", "share"), [(0.5, 0.10), (0.8, 0.03)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +14,11 @@ from tuner.strategies.hyperopt_tpe import HyperoptTPE
 from tuner.strategies.modelled import Modelled, Told
 
 # What each model's share is before it has shown anything, and how many proposals that is worth.
-SHARES = {"gp": 0.8, "hyperopt": 0.2}
+SHARES = {"gp": 0.95, "hyperopt": 0.05}
 WORTH = 6.0
 FADES = 0.9  # of what a proposal has shown, with every later one of the same model
-LEAST = 0.1  # of the turns, so that what has found nothing so far may still find the next
+LEAST = 0.05  # of the turns, so that what has found nothing so far may still find the next
+WORTHWHILE = 0.01  # of the way from the median loss to the best: a smaller gain is polish, and earns no turns
 RISKY = 0.2  # probability to fail from which another model's proposal is asked again
 TRIES = 4
 
@@ -27,9 +29,10 @@ class Auto(Modelled):
     A space of no more configs than there are trials is run whole ("grid"). Else quasi-random configs come first, a
     fifth of the budget and no more than the space is wide, then models in turn: a Gaussian process, whose few trials go
     furthest, and TPE, which does not believe in smoothness. Turns are drawn with shares that follow what each model's
-    proposals came to: better than all before them, or not, the newest counting most. It is a bandit as in M. Hoffman,
-    E. Brochu and N. de Freitas, "Portfolio Allocation for Bayesian Optimization", UAI 2011, rewarded by what was found
-    in place of what a model expects.
+    proposals came to: clearly better than all before them, or not, the newest counting most. So a Gaussian process that
+    only polishes what it has found gives turns away. It is a bandit as in M. Hoffman, E. Brochu and N. de Freitas,
+    "Portfolio Allocation for Bayesian Optimization", UAI 2011, rewarded by what was found in place of what a model
+    expects.
 
     Args:
         space: Where to search.
@@ -101,18 +104,31 @@ class Auto(Modelled):
         worth = dict.fromkeys(SHARES, WORTH)
         merit = dict.fromkeys(SHARES, WORTH)
         found = dict.fromkeys(SHARES, (0, 0))
-        best = math.inf
-        for seen in history:
-            improved = seen.loss is not None and math.isfinite(seen.loss) and seen.loss < best
+        for seen, gain in zip(history, _gains(history), strict=True):
             if seen.by in SHARES and seen.state in ("done", "failed"):
                 name = seen.by
-                found[name] = found[name][0] + improved, found[name][1] + 1
-                worth[name], merit[name] = FADES * worth[name] + 1, FADES * merit[name] + improved
-            if improved:
-                best = float(seen.loss or 0.0)
+                found[name] = found[name][0] + (gain > 0), found[name][1] + 1
+                worth[name], merit[name] = FADES * worth[name] + 1, FADES * merit[name] + (gain > WORTHWHILE)
         rates = {name: SHARES[name] * (merit[name] + 1) / (worth[name] + 1) for name in SHARES}
         total = sum(rates.values())
         return {name: LEAST + (1 - LEAST * len(rates)) * rate / total for name, rate in rates.items()}, found
+
+
+def _gains(history: Sequence[Observation]) -> list[float]:
+    """Return how far each trial went beyond the best before it, as a part of the way from the median to that best."""
+    losses: list[float] = []  # sorted
+    gains = []
+    for seen in history:
+        gains.append(0.0)
+        if seen.loss is None or not math.isfinite(seen.loss):
+            continue
+        if losses and seen.loss < losses[0]:
+            way = losses[(len(losses) - 1) // 2] - losses[0]
+            gains[-1] = (losses[0] - seen.loss) / way if way > 0 else math.inf
+        elif not losses:
+            gains[-1] = math.inf
+        bisect.insort(losses, seen.loss)
+    return gains
 
 
 MODELS: Mapping[str, str] = {"gp": "a Gaussian process", "hyperopt": "TPE"}

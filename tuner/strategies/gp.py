@@ -263,6 +263,7 @@ class _Posterior:
         self, theta: Rows, cube: Cube, rows: Rows, losses: Rows, pending: Any, failing: Failing | None
     ) -> None:
         self._cube, self._failing = cube, failing
+        self._noise = float(np.exp(theta[-1]))
         features = cube.features(rows)
         self._over = self._fit(theta, features[~pending], losses)
         self._all = self._fit(theta, features, np.zeros(len(features))) if pending.any() else self._over
@@ -285,7 +286,8 @@ class _Posterior:
                 mean, deviation = self._over.predict(features, return_std=True)
             else:
                 mean, deviation = self._over.predict(features), self._all.predict(features, return_std=True)[1]
-        deviation = np.maximum(deviation, 1e-9)
+        # What training the same config again would vary by is no reason to train it again.
+        deviation = np.sqrt(np.maximum(deviation**2 - self._noise, 1e-12))
         z = (self._best - mean) / deviation
         gain = z * norm.cdf(z) + norm.pdf(z)
         # Far below, where that is 0 by rounding, its logarithm goes as -z^2 / 2.
