@@ -301,8 +301,8 @@ def test_the_command_writes_json_and_figures(tmp_path, capsys):
     chosen = [
         "--competitors",
         "random",
-        "quasi_random",
         "hyperopt.fmin rand",
+        "hyperopt.fmin anneal",
         "--tasks",
         "levy4",
         "crash_corner",

@@ -146,7 +146,9 @@ def seen(text):
 
 
 # Many long names are the hardest; the dark figures below have two short ones, and `make slow` looks at all three light.
-@pytest.mark.parametrize("size", [pytest.param(size, marks=() if size == "20-long" else pytest.mark.slow) for size in SIZES])
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=() if size == "20-long" else pytest.mark.slow) for size in SIZES]
+)
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_text_is_whole_and_apart(name, size):
     count, long = SIZES[size]
