@@ -55,7 +55,8 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_xdist_make_scheduler(config, log):
     """Let one process run all tests that start Ray, one those of strategies, and share the others out by file.
 
-    The strategies' suites have one other process in common, which imports what takes seconds.
+    The strategies' suites have one other process in common, which imports what takes seconds; so have the files that
+    fill small disks.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -63,6 +64,8 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             if "tests/strategies/" in nodeid:
                 return "strategies"
+            if nodeid.startswith(("tests/test_disk.py", "tests/test_faults.py")) and "_ray" not in nodeid:
+                return "small disks"
             return "ray" if "_ray" in nodeid else nodeid.partition("::")[0]
 
     return ByFile(config, log)
@@ -93,6 +96,15 @@ def ray_local():
     ray.shutdown()
     os.environ.pop("RAY_AUTH_TOKEN")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def small_disk(tmp_path_factory):
+    """What runs a function of a test file on a small disk of its own."""
+    from small_disk import small_disks
+
+    with small_disks(tmp_path_factory.mktemp("disk")) as small:
+        yield small
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,10 @@ class Planned(Chaos):
         done = len(self.outcome.kills)
         return self.plan[done] if done < len(self.plan) else None
 
+    def _round(self, kill, *, cold):
+        # A study that starts cold imports for 5 s before it does anything; a sweep does, too, and in less.
+        return super()._round(kill, cold=cold and not self.scenario.study)
+
 
 def _at(text: str) -> Kill:
     name, _, count = text.partition("#")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conformance_backends import as_in_a_notebook, make_driver, make_sweep, same
-from small_disk import fill, remount, small_disks
+from small_disk import fill, remount
 
 import tuner
 from tuner import disk, doctor
@@ -28,12 +28,6 @@ from tuner.run import Watch
 
 SIZE = 130_000  # kilobytes: RESERVE, and some
 READS_ON_A_FULL_DISK = [0, 0, 0, 1, 0]  # `tuner doctor` warns of it
-
-
-@pytest.fixture(scope="module")
-def small_disk(tmp_path_factory):
-    with small_disks(tmp_path_factory.mktemp("disk")) as small:
-        yield small
 
 
 # -- what a sweep will write -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 from conformance_backends import same
-from small_disk import fill, remount, small_disks
+from small_disk import fill, remount
 
 import tuner
 from tuner.cli.main import run_command
@@ -190,12 +190,6 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_is_used(tmp_path, monk
 
 
 # -- disks ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def small_disk(tmp_path_factory):
-    with small_disks(tmp_path_factory.mktemp("disk")) as small:
-        yield small
 
 
 FILLS = """

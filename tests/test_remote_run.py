@@ -15,7 +15,7 @@ import pytest
 
 import tuner
 from tuner.cli.main import run_command
-from tuner.errors import RunError, TunerError
+from tuner.errors import Interrupted, RunError, TunerError
 from tuner.run import Watch
 from tuner.storage import Remote
 
@@ -207,9 +207,20 @@ def test_what_another_host_did_since_is_not_lost(s3, sweep, monkeypatch, tmp_pat
     assert len(tuner.load(f"{s3}/run").trials) == 4
 
 
+def interrupted_after(s3, file, epoch):
+    """Run a sweep here until its first trial has committed an epoch with its checkpoint."""
+
+    def strike(event):
+        if (event.kind, event.trial, event.epoch) == ("checkpoint", "t0001", epoch):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        tuner.run(tuner.load_sweep(file), storage=s3, name="run", backend="inline", watch=Watch(on_event=strike))
+
+
 def test_a_damaged_checkpoint_at_a_uri_is_told_and_not_used(s3, sweep, capsys):
-    file = sweep(trials=1, pause=0.2)
-    killed_after(s3, file, 3)
+    file = sweep(trials=1)
+    interrupted_after(s3, file, 3)
     there = Remote(f"{s3}/run")
     newest = max((path for path in there.entries("checkpoints") if path.endswith("state.pt")), key=lambda p: p)
     there.write(newest, b"damaged")

@@ -84,6 +84,7 @@ def run_one(job: Job) -> Run:
 
 def _run_batch(batch: Sequence[tuple[Job, Path]]) -> None:
     gc.disable()  # hyperopt makes hundreds of thousands of small objects a run; they are collected between runs
+    gc.freeze()  # what came with the fork stays as it is: to look at it again would take longer than most runs
     for job, path in batch:
         run = run_one(job)
         path.parent.mkdir(parents=True, exist_ok=True)

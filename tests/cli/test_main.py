@@ -75,6 +75,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(main, "_COMMANDS", [("ls", broken, "Read", "tuner ls")])
+    monkeypatch.setattr(main, "_command_line", main._command_line.__wrapped__)  # else it may be made already
     with pytest.raises(ZeroDivisionError):
         run_command(["ls"])
 

@@ -142,22 +142,33 @@ def test_a_table_without_a_column_and_one_that_is_no_table(runs, tmp_path, monke
 # tuner export --model
 
 
-@pytest.mark.parametrize("name", ["digits", "values"])
-def test_the_example_in_an_exported_folder_runs(runs, name, pictures, capsys):
+# What runs the example of one exported folder after another: a process that imports torch once.
+EXAMPLES = """
+import runpy, sys
+for folder, file in zip(sys.argv[1::2], sys.argv[2::2]):
+    sys.argv = [f"{folder}/example.py", file]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_example_in_an_exported_folder_runs(runs, pictures, capsys):
     pd.DataFrame({"kind": ["a"], "size": [1.0]}).to_csv("new.csv", index=False)
-    file = "0.png" if name == "digits" else "new.csv"
-    assert run_command(["export", str(runs[name].folder), "--model", "taken/away"]) == 0
-    printed = capsys.readouterr().out.strip()
-    assert printed == "taken/away: config.toml, metrics.json, model.pt, preprocess.json, example.py"
-    assert len([line for line in Path("taken/away/example.py").read_text().splitlines() if line]) <= 10
-    command = [sys.executable, "taken/away/example.py", file]
+    files = {"digits": "0.png", "values": "new.csv"}
+    for name in files:
+        assert run_command(["export", str(runs[name].folder), "--model", f"taken/{name}"]) == 0
+        printed = capsys.readouterr().out.strip()
+        assert printed == f"taken/{name}: config.toml, metrics.json, model.pt, preprocess.json, example.py"
+        assert len([line for line in Path(f"taken/{name}/example.py").read_text().splitlines() if line]) <= 10
+    places = [part for name, file in files.items() for part in (f"taken/{name}", file)]
+    command = [sys.executable, "-c", EXAMPLES, *places]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
-    run_command(["predict", str(runs[name].folder), file, "--json"])
-    (row,) = told(capsys)
-    shown = done.stdout.split()
-    assert shown[0] == file
-    assert float(shown[-1]) == pytest.approx(row.get("value") or max(row["probabilities"].values()), rel=1e-5)
+    for line, (name, file) in zip(done.stdout.splitlines(), files.items(), strict=True):
+        run_command(["predict", str(runs[name].folder), file, "--json"])
+        (row,) = told(capsys)
+        shown = line.split()
+        assert shown[0] == file
+        assert float(shown[-1]) == pytest.approx(row.get("value") or max(row["probabilities"].values()), rel=1e-5)
 
 
 def test_one_file_holds_everything(runs, pictures, capsys):

@@ -45,19 +45,26 @@ def rows_in(array):
     return found
 
 
+def holds_numbers(thing):
+    """Whether a thing is of a kind that may hold images; a process has a million others."""
+    return isinstance(thing, (np.ndarray, bytes, bytearray, memoryview)) or type(thing).__name__ == "Tensor"
+
+
 def arrays(thing):
     """A thing as arrays, where it is one or holds its samples as one."""
-    kind = f"{type(thing).__module__}.{type(thing).__name__}"
     if isinstance(thing, np.ndarray):
         yield thing
-    elif kind == "torch.Tensor":
+    elif isinstance(thing, (bytes, bytearray, memoryview)):
+        if len(thing) >= 64 and len(thing) % 64 == 0:
+            yield np.frombuffer(thing, np.uint8)
+    elif f"{type(thing).__module__}.{type(thing).__name__}" == "torch.Tensor":
         yield thing.detach().cpu().numpy()
-    elif isinstance(thing, (bytes, bytearray, memoryview)) and len(thing) >= 64 and len(thing) % 64 == 0:
-        yield np.frombuffer(thing, np.uint8)
 
 
 def everything():
-    """Every object of the process: what Python's collector knows, what that refers to, modules, and all frames."""
+    """Every object of the process that may hold images: of what Python's collector knows, what that refers to,
+    modules, and all frames.
+    """
     seen = set()
     roots = [*gc.get_objects(), *sys.modules.values()]
     for frame in sys._current_frames().values():
@@ -66,7 +73,7 @@ def everything():
             frame = frame.f_back
     for root in roots:
         for thing in (root, *gc.get_referents(root)):
-            if id(thing) not in seen:
+            if holds_numbers(thing) and id(thing) not in seen:
                 seen.add(id(thing))
                 yield thing
 
@@ -134,7 +141,13 @@ def main():
     seen = digests(data.load(OPTIONS, 0).train.x) | digests(data.load(OPTIONS, 0).val.x)
     SEALED = digests(load_digits().images) - seen
     sweep = tuner.Sweep(
-        trainable=train, data=OPTIONS, metric="score", mode="max", max_epochs=1, space={"x": 1}, search={"trials": 1}
+        trainable=train,
+        data=OPTIONS,
+        metric="score",
+        mode="max",
+        max_epochs=1,
+        space={"x": 1},
+        search={"strategy": "random", "trials": 1},
     )
     with tempfile.TemporaryDirectory() as folder:
         (record,) = tuner.run(sweep, storage=folder, backend="inline").records()
