@@ -37,7 +37,7 @@ def everything_is_given_back(ray_local):
 
 class TestRay(BackendConformance):
     backend = "ray"
-    patience_s = 4.0
+    patience_s = 6.0
     with_state = False  # the tests below kill workers that keep one; each worker that does imports torch
 
     def drive(self, driver, train):
