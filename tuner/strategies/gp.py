@@ -14,16 +14,13 @@ from tuner.strategies.base import Config, Observation, Proposal, config_key
 from tuner.strategies.compiled import Latent
 from tuner.strategies.failing import Failing, scaled
 from tuner.strategies.gp_cube import STEPS, Cube, Rows
+from tuner.strategies.gp_fit import JITTER, fitted
 from tuner.strategies.modelled import Modelled, Told
 from tuner.strategies.options import GaussianProcessOptions
 from tuner.strategies.quasi_random import Sobol
 
 CENTRES = 6  # good configs that candidates are drawn around
 FIT = 48  # trials that the kernel's parameters are fitted to, at most
-FIT_STEPS = 12  # of the optimiser
-JITTER = 1e-6
-NOISE = (1e-4, 1.0)  # variance, where that of the losses is 1
-LONGEST = 1e2
 EXACT = 8  # up to so many trials the kernel is fitted anew for each proposal
 
 
@@ -226,34 +223,8 @@ def _regressor(width: int) -> Any:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    scales = Matern(np.full(width, 0.5 * width**0.5), (0.02, LONGEST), nu=2.5)
-    kernel = ConstantKernel(1.0, (0.1, 10.0)) * scales + WhiteKernel(0.01, NOISE)
+    kernel = ConstantKernel() * Matern(np.ones(width), nu=2.5) + WhiteKernel()
     return GaussianProcessRegressor(kernel, alpha=JITTER, optimizer=None)
-
-
-def fitted(features: Rows, losses: Rows) -> Rows:
-    """Return the kernel's most probable parameters: the logarithms of variance, length scales, and noise."""
-    width = features.shape[1]
-    regressor = _regressor(width)
-    start, bounds = regressor.kernel.theta, regressor.kernel.bounds
-    if len(losses) < 2 or not losses.any():
-        return np.asarray(start)
-    middle = np.sqrt(2) + 0.5 * np.log(width)
-
-    def improbability(theta: Rows, gradient: bool = True) -> tuple[float, Rows]:
-        scales = theta[1:-1]
-        value, slope = regressor.log_marginal_likelihood(theta, eval_gradient=True, clone_kernel=False)
-        value -= np.sum((scales - middle) ** 2 / 6 + scales) + theta[0] ** 2 / 2 + (theta[-1] - np.log(0.01)) ** 2 / 8
-        slope[0] -= theta[0]
-        slope[1:-1] -= (scales - middle) / 3 + 1
-        slope[-1] -= (theta[-1] - np.log(0.01)) / 4
-        return -value, -slope
-
-    from scipy.optimize import minimize
-
-    regressor.fit(features, losses)
-    found = minimize(improbability, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": FIT_STEPS})
-    return np.asarray(found.x)
 
 
 class _Posterior:
