@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import constraints, pulling
-from tuner.backends.driver import conclude
+from tuner.backends.asking import conclude
 from tuner.constraints import PARAMS, Constraint
 from tuner.errors import Problem, SweepError, TunerError
 from tuner.history import FINISHED, RANKED, TrialRecord

@@ -358,7 +358,8 @@ def test_a_strategy_is_told_one_number_of_several_objectives_with_new_weights_ea
     assert 1 in favourites and max(favourites) > 1
     # The same for whoever asks again, such as a resume.
     asked = recorder.shown[-1]
-    assert [(one.config["x"], one.state, one.loss) for one in driver._as_one(driver.observations()[:-1], 24)] == asked
+    again = driver._asking.as_one(driver.observations()[:-1], 24)
+    assert [(one.config["x"], one.state, one.loss) for one in again] == asked
 
 
 def test_what_other_runs_told_of_the_metric_alone_is_not_compared_with_several_objectives(drive):

@@ -9,32 +9,28 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tuner import budgets, checkpoints
+from tuner import budgets
+from tuner.backends.asking import Asking
 from tuner.backends.clocks import Clocks
-from tuner.backends.stage import Stage, Suggestion
+from tuner.backends.keeping import Keeping, repeats_left
+from tuner.backends.stage import COMPARED, Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
 from tuner.constraints import PARAMS
 from tuner.disk import failed
-from tuner.errors import TunerError, UsageError
+from tuner.errors import TunerError
 from tuner.history import (
     FINISHED,
-    RANKED,
-    CheckpointRecord,
     Event,
     History,
     TrialRecord,
-    objectives_of,
-    pareto,
-    ranking,
 )
 from tuner.journal import Journal
 from tuner.mirror import Mirror
-from tuner.objectives import scalarised
 from tuner.space import derive_seed
 from tuner.spec import Sweep
 from tuner.stopping import Rule
@@ -42,8 +38,6 @@ from tuner.strategies import Observation, Proposal, Strategy
 
 # Besides the sweep's metric, these must stay finite: a loss that is not has nothing left to learn from.
 LOSSES = ("loss", "train_loss", "val_loss")
-# Stages whose curves stopping rules compare: what else a study trains, it trains to the end.
-COMPARED = ("search", "refine")
 
 
 class StaleAttempt(TunerError):
@@ -106,16 +100,14 @@ class Driver:
         self.halted: str | None = None  # why no trial begins any more, though some are left
         self.history = history
         self._sign = 1.0 if sweep.mode == "min" else -1.0
-        # [defaults] that the space says nothing of are part of every config.
-        varied = sweep.space.names()
-        self._fixed = {name: value for name, value in sweep.defaults.items() if name not in varied}
+        self._asking = Asking(strategy, sweep, history, self.stage)
+        self._keeping = Keeping(sweep, run, history, self.mirror, self._warn)
         self._exhausted = False
         self._limits = budgets.limits(sweep.resources.model_dump())
         self._began = time.monotonic()
         self.epochs_done = 0
         self.idle_s = 0.0
         self._held_at: float | None = None
-        self._seen: dict[int, Observation] = {}
         # Values to be minimised, in arrival order, as stopping rules read them.
         self._curves: dict[str, dict[int, float]] = {}
         for record in self.history.trials.values():
@@ -124,7 +116,7 @@ class Driver:
         self._clocks = Clocks(sweep.failure.epoch_timeout_s, self.history.trials.values())
         self.over = self._find_over()  # why the whole sweep is over, though some trials are left
         # Trials left without an end by a driver that died, and those to be tried again.
-        self._waiting = [record for record in self._records() if record.status not in FINISHED]
+        self._waiting = [record for record in self._asking.records() if record.status not in FINISHED]
 
     # -- what runs next ------------------------------------------------------------------------------------------
 
@@ -188,50 +180,11 @@ class Driver:
             return True
         if self.stage.listed is not None:
             return self.stage.listed(self.history) is None
-        records = self._records()
-        if records and self._repeats_left(records):
+        records = self._asking.records()
+        if records and repeats_left(records, self.sweep.search.repeats):
             return False
         seen = self.observations()
-        return len(seen) >= self._most() or self._ask(seen) is None
-
-    def _records(self) -> list[TrialRecord]:
-        """Return the trials of this stage, in the order of their numbers."""
-        return [record for record in self.history.trials.values() if self.stage.holds(record)]
-
-    def _most(self) -> int:
-        return self.sweep.search.trials if self.stage.trials is None else self.stage.trials
-
-    def _ask(self, seen: list[Observation]) -> Proposal | None:
-        index = self.stage.after + len(seen) + 1
-        known = [
-            one if self._may_know(index, one.index) else dataclasses.replace(one, state="pending", loss=None)
-            for one in seen
-        ]
-        proposal = self.strategy.ask(self._as_one([*self.stage.prior, *known], index))
-        mistakes = self.sweep.space.explain(proposal.config) if proposal and self.sweep.space else []
-        if mistakes:
-            raise UsageError(
-                "\n".join(
-                    problem.sentence(f"a config that strategy {self.strategy.name} proposes") for problem in mistakes
-                )
-                + "\nMend its ask(), which must stay inside the space, or choose another search.strategy."
-            )
-        return proposal
-
-    def _as_one(self, known: list[Observation], index: int) -> list[Observation]:
-        """Return what is told for one proposal: of several objectives one number, with weights of its own."""
-        if not self.history.objectives:
-            return known
-        # What another run told is a value of the metric alone, which compares with none of these.
-        known = [
-            one if one.state != "done" or one.values else dataclasses.replace(one, state="lost", loss=None)
-            for one in known
-        ]
-        done = [place for place, one in enumerate(known) if one.state == "done"]
-        seed = derive_seed(self.sweep.seed, "objectives", index)
-        for place, loss in zip(done, scalarised([known[place].values for place in done], seed), strict=True):
-            known[place] = dataclasses.replace(known[place], loss=loss)
-        return known
+        return len(seen) >= self._asking.most or self._asking.propose(seen) is None
 
     def _spent(self, epochs: int = 0, seconds: float = 0.0) -> budgets.Budget | None:
         """Return the budget that is spent, if any, with so many epochs and seconds of trials to come."""
@@ -269,7 +222,7 @@ class Driver:
             listed = self.stage.listed(self.history)
             self._exhausted = listed is None
             return self._commit_suggestion(listed) if isinstance(listed, Suggestion) else None
-        records = self._records()
+        records = self._asking.records()
         newest = [record for record in records if record.proposal == records[-1].proposal] if records else []
         if newest and len(newest) < self.sweep.search.repeats:
             first = newest[0]
@@ -278,24 +231,19 @@ class Driver:
             )
         observations = self.observations()
         index = self.stage.after + len(observations) + 1
-        left = len(observations) < self._most()
-        due = (one for one in observations if one.state == "pending" and self._may_know(index, one.index))
+        left = len(observations) < self._asking.most
+        due = (one for one in observations if one.state == "pending" and self._asking.may_know(index, one.index))
         if left and self.sweep.search.deterministic and any(due):
             self._held_at = time.monotonic()
             return None
-        proposal = self._ask(observations) if left else None
+        proposal = self._asking.propose(observations) if left else None
         if proposal is None:
             self._exhausted = True
             return None
         return self._commit_suggestion(self._repeat(proposal, index, 0))
 
-    def _may_know(self, index: int, earlier: int) -> bool:
-        """Return whether proposal number `index` may depend on the results of an earlier one."""
-        search = self.sweep.search
-        return not search.deterministic or earlier <= index - search.lookahead
-
     def _repeat(self, proposal: Proposal, index: int, repeat: int) -> Suggestion:
-        config = {**self._fixed, **proposal.config}
+        config = {**self._asking.fixed, **proposal.config}
         return Suggestion(config, proposal.by, proposal.why, index, repeat, seed_of(self.sweep, repeat))
 
     def _commit_suggestion(self, suggestion: Suggestion) -> TrialRecord:
@@ -321,7 +269,7 @@ class Driver:
 
     def _begin(self, record: TrialRecord) -> Job:
         attempt = record.attempts + 1
-        kept = self._newest_valid(record)
+        kept = self._keeping.newest_valid(record)
         start_epoch = kept.epoch if kept else 0
         self._commit(Event("attempt", record.trial, attempt, body={"start_epoch": start_epoch}))
         self._forget_values(record, start_epoch)
@@ -350,17 +298,6 @@ class Driver:
             return []
         self._suggested = [event for event in self._suggested if event.seq > self.mirror.last_row]
         return [{"trial": event.trial, **event.body} for event in self._suggested]
-
-    def _newest_valid(self, record: TrialRecord) -> CheckpointRecord | None:
-        for kept in reversed(record.checkpoints):
-            self.mirror.fetch(kept.path)
-            try:
-                checkpoints.verify(self.run, kept)
-            except checkpoints.DamagedCheckpoint as error:
-                self._commit(Event("note", record.trial, body={"warning": f"{error} An earlier one is used."}))
-            else:
-                return kept
-        return None
 
     # -- what a report means -------------------------------------------------------------------------------------
 
@@ -395,7 +332,7 @@ class Driver:
             self._forget_values(record, max(record.epochs, default=0))
         self.over = self.over or over
         self.epochs_done += 1
-        self._clean_up(record)
+        self._keeping.clean_up(record)
         return outcome is not None
 
     def _judge(self, record: TrialRecord, report: Report) -> Outcome | None:
@@ -427,7 +364,7 @@ class Driver:
         return {
             trial: curve
             for trial, curve in self._curves.items()
-            if trial == record.trial or self._may_know(record.proposal, trials[trial].proposal)
+            if trial == record.trial or self._asking.may_know(record.proposal, trials[trial].proposal)
         }
 
     def _find_over(self) -> str | None:
@@ -470,7 +407,7 @@ class Driver:
         self._commit(_end_event(record, outcome))
         if record.status not in FINISHED:
             self._waiting.append(record)
-        self._clean_up(record)
+        self._keeping.clean_up(record)
 
     def _is_tried_again(self, record: TrialRecord, cause: str | None) -> bool:
         if cause == "timeout":  # once: a machine may stand still, but a config that hangs twice is not tried again
@@ -539,91 +476,16 @@ class Driver:
             raise StaleAttempt(f"{trial}: attempt {attempt} is over, so what it sends does not count.")
         return self.history.trials[trial]
 
-    # -- what strategies learn -----------------------------------------------------------------------------------
-
     def observations(self) -> list[Observation]:
         """Return one observation a config of this stage, in the order of the proposals: the mean over its repeats."""
-        groups: dict[int, list[TrialRecord]] = {}
-        for record in self._records():
-            groups.setdefault(record.proposal, []).append(record)
-        return [self._observe(index, groups[index]) for index in sorted(groups)]
-
-    def _observe(self, index: int, records: list[TrialRecord]) -> Observation:
-        seen = self._seen.get(index)
-        if seen is None:
-            config = {name: value for name, value in records[0].config.items() if name not in self._fixed}
-            seen = self._seen[index] = Observation(index, config, "pending", by=records[0].by)
-        if seen.state == "pending" and self._over(records):
-            # What is over never changes: worked out once, and strategies know the config by its identity.
-            seen = self._seen[index] = conclude(
-                seen, records, self.sweep.metric, self.sweep.mode, self.history.objectives
-            )
-        return seen
-
-    def _over(self, records: list[TrialRecord]) -> bool:
-        return len(records) >= self.sweep.search.repeats and all(record.status in FINISHED for record in records)
-
-    # -- keeping -------------------------------------------------------------------------------------------------
-
-    def _prune(self, record: TrialRecord) -> None:
-        """Keep `keep` checkpoints of a running trial, and its best epoch's; of the finished, the best configs'."""
-        metric, mode, keep = self.sweep.metric, self.sweep.mode, self.sweep.checkpoint.keep
-        if not record.checkpoints:
-            return
-        if record.status not in FINISHED:
-            self._keep(record, record.checkpoints[-keep:])
-            return
-        if record.stage == "final":
-            self._keep(record, record.checkpoints[-1:], best=False)
-            return
-        records = [other for other in self.history.trials.values() if other.stage != "final"]
-        unfinished = {other.proposal for other in records if other.status not in FINISHED}
-        if records[-1].stage in COMPARED and self._repeats_left(records):
-            unfinished.add(records[-1].proposal)
-        # A config whose repeats are not over may yet fall behind: it neither loses a checkpoint nor costs another one.
-        over = [other for other in records if other.proposal not in unfinished]
-        best = {ranked.trial.trial for ranked in ranking(over, metric, mode)[:keep]}
-        if objectives := self.history.objectives:
-            best |= {one.ranked.trial.trial for one in pareto(over, metric, mode, objectives)}
-        for other in over:
-            if other.checkpoints:
-                self._keep(other, [], best=other.trial in best)
-
-    def _clean_up(self, record: TrialRecord) -> None:
-        if record.status in FINISHED:
-            self._gather(record)
-        self._prune(record)
-        if record.status in FINISHED:
-            self.mirror.tidy(record, [Path(kept.path).name for kept in record.checkpoints])
-
-    def _gather(self, record: TrialRecord) -> None:
-        try:
-            damaged = checkpoints.gather_predictions(self.run, record)
-        except OSError:  # such as a full disk: all of them stay where they are, for the next driver
-            return
-        for path in damaged:
-            warning = f"{path}: an epoch's predictions cannot be read; its metrics are in the journal."
-            self._commit(Event("note", record.trial, body={"warning": warning}))
+        return self._asking.observations()
 
     def tidy(self) -> None:
         """Do for finished trials what a driver, killed just before it could, has left undone."""
-        finished = [record for record in self.history.trials.values() if record.status in FINISHED]
-        for record in finished:
-            self._gather(record)
-        if kept := [record for record in finished if record.checkpoints]:
-            self._prune(kept[-1])
-        self.mirror.tidy_all((record, [Path(kept.path).name for kept in record.checkpoints]) for record in finished)
+        self._keeping.tidy()
 
-    def _repeats_left(self, records: list[TrialRecord]) -> bool:
-        newest = sum(record.proposal == records[-1].proposal for record in records)
-        return newest < self.sweep.search.repeats
-
-    def _keep(self, record: TrialRecord, keep: list[CheckpointRecord], best: bool = True) -> None:
-        epoch = record.best_epoch(self.sweep.metric, self.sweep.mode) if best else None
-        kept = [*keep, *(row for row in record.checkpoints if row.epoch == epoch and row not in keep)]
-        checkpoints.prune(self.run, record.trial, kept, record.attempts)
-        self.mirror.forget(row.path for row in record.checkpoints if row not in kept)
-        record.checkpoints = sorted(kept, key=lambda row: row.epoch)
+    def _warn(self, record: TrialRecord, warning: str) -> None:
+        self._commit(Event("note", record.trial, body={"warning": warning}))
 
     def _commit(self, *events: Event) -> None:
         assert self.journal is not None, "a driver that only looks commits nothing"
@@ -645,49 +507,9 @@ def interrupt(history: History, journal: Journal) -> None:
             history.add(event)
 
 
-def conclude(
-    pending: Observation,
-    records: Sequence[TrialRecord],
-    metric: str,
-    mode: str,
-    objectives: Mapping[str, str] | None = None,
-) -> Observation:
-    """Return what is known of a config once all its repeats are over: the mean of their best values, as a loss.
-
-    Args:
-        pending: The config.
-        records: Its repeats, at least one.
-        metric: What is compared.
-        mode: "max" or "min".
-        objectives: The others, where there are any; a config of which one is not known counts as failed.
-    """
-    sign = 1.0 if mode == "min" else -1.0
-    failed = [record for record in records if record.status == "failed"]
-    infeasible = any(record.broken(metric, mode) for record in records if record.status in RANKED)
-    if infeasible or any(_teaches(record) for record in failed):
-        return dataclasses.replace(pending, state="failed")
-    values = [record.best_value(metric, mode) for record in records]
-    known = [sign * value for value in values if value is not None]
-    if len(failed) == len(records) or not known:
-        return dataclasses.replace(pending, state="lost" if failed else "failed")
-    loss = sum(known) / len(known)
-    if not objectives:
-        return dataclasses.replace(pending, state="done", loss=loss)
-    own = [record for record in records if record.status in RANKED]
-    others = objectives_of(own, metric, mode, objectives)
-    if others is None:
-        return dataclasses.replace(pending, state="failed")
-    signed = (value if objectives[name] == "min" else -value for name, value in others.items())
-    return dataclasses.replace(pending, state="done", loss=loss, values=(loss, *signed))
-
-
 def seed_of(sweep: Sweep, repeat: int) -> int:
     """Return the seed of a repeat, from 0: every config meets the same, so that configs are compared on equal terms."""
     return derive_seed(sweep.seed, "repeat", repeat) % 2**31  # as NumPy and scikit-learn take it
-
-
-def _teaches(record: TrialRecord) -> bool:
-    return record.cause is not None and not record.cause.startswith("infrastructure.")
 
 
 def _end_event(record: TrialRecord, outcome: Outcome) -> Event:

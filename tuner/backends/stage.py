@@ -10,6 +10,9 @@ from tuner.history import History, TrialRecord
 from tuner.strategies import Observation
 from tuner.strategies.prior import earlier
 
+# Stages whose curves stopping rules compare: what else a study trains, it trains to the end.
+COMPARED = ("search", "refine")
+
 
 @dataclass(frozen=True)
 class Suggestion:
