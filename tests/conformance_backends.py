@@ -22,10 +22,11 @@ import pytest
 import tuner
 from tuner.backends.driver import Driver
 from tuner.cli.summary import verdict
+from tuner.drive import Watch
 from tuner.errors import Interrupted
 from tuner.history import fold
 from tuner.journal import FILE_NAME, Journal
-from tuner.run import Watch, _freeze
+from tuner.run import _freeze
 from tuner.stopping import make_rules
 from tuner.strategies import Proposal, make_strategy
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tuner
 from tuner.backup import Backup
+from tuner.drive import Watch
 from tuner.errors import Interrupted
-from tuner.run import Watch
 
 FUNCTION = """
 import torch

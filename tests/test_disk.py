@@ -21,10 +21,10 @@ from tuner import disk, doctor
 from tuner.backends.worker import Job, Outcome, Report, run_attempt
 from tuner.cli.main import run_command
 from tuner.disk import RESERVE, FileSystem, Need, Room, estimate, file_system, require
+from tuner.drive import Watch
 from tuner.errors import ResourceError, RunError, StorageError
 from tuner.history import fold
 from tuner.journal import FILE_NAME, read
-from tuner.run import Watch
 
 SIZE = 130_000  # kilobytes: RESERVE, and some
 READS_ON_A_FULL_DISK = [0, 0, 0, 1, 0]  # `tuner doctor` warns of it

@@ -21,8 +21,8 @@ from small_disk import fill, remount
 
 import tuner
 from tuner.cli.main import run_command
+from tuner.drive import Watch
 from tuner.errors import Interrupted
-from tuner.run import Watch
 
 HEAD = """
 import errno, math, os

@@ -19,13 +19,13 @@ from made_runs import Made, make_run
 
 import tuner
 from tuner import doctor, lease
+from tuner.drive import Watch
 from tuner.errors import RunError
 from tuner.history import Event
 from tuner.journal import Journal, read
 from tuner.lease import Lease, standing
 from tuner.lease_folder import LeaseFolder
 from tuner.results import is_driven, load
-from tuner.run import Watch
 from tuner.run_folder import lock
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks/ is no installed package

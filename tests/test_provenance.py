@@ -12,10 +12,10 @@ import pytest
 import tuner
 from tuner import provenance
 from tuner.cli.main import run_command
+from tuner.drive import Watch
 from tuner.errors import Interrupted
 from tuner.journal import FILE_NAME, read
 from tuner.provenance import changes, write_provenance
-from tuner.run import Watch
 
 
 def test_provenance_says_where_everything_came_from(tmp_path):

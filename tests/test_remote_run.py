@@ -15,8 +15,8 @@ import pytest
 
 import tuner
 from tuner.cli.main import run_command
+from tuner.drive import Watch
 from tuner.errors import Interrupted, RunError, TunerError
-from tuner.run import Watch
 from tuner.storage import Remote
 
 USER = """

@@ -12,9 +12,9 @@ from conformance_backends import keeps, make_sweep, same
 
 import tuner
 import tuner.run  # which must not hide the function of that name
+from tuner.drive import Watch
 from tuner.errors import Interrupted
 from tuner.journal import FILE_NAME, read
-from tuner.run import Watch
 from tuner.run_folder import lock
 
 

@@ -18,10 +18,10 @@ from conformance_backends import same
 import tuner
 from trainables import data as trainables_data
 from tuner import final
+from tuner.drive import Watch
 from tuner.errors import Interrupted, RunError, UsageError
 from tuner.openings import Openings, openings
 from tuner.report.findings import Findings
-from tuner.run import Watch
 from tuner.storage import Remote
 from tuner.study import baseline_config, chosen, last_epoch, noise, race_of, study
 

@@ -14,12 +14,12 @@ import pytest
 import tuner
 from tuner.backends.stage import known_before
 from tuner.cli.main import run_command
+from tuner.drive import Watch
 from tuner.errors import Interrupted, SweepError, UsageError
 from tuner.journal import read, read_history
 from tuner.learnt import sentence
 from tuner.plan import make_plan
 from tuner.results import load
-from tuner.run import Watch
 from tuner.spec import Sweep, load_sweep
 from tuner.spec.tables import SearchSpec
 from tuner.warm_start import learn

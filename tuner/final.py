@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tuner import checkpoints
+from tuner.drive import Drive
 from tuner.errors import RunError
 from tuner.history import RANKED, History, TrialRecord
 from tuner.openings import openings
-from tuner.run import Drive
 from tuner.run_folder import write_text
 from tuner.spec import Sweep
 from tuner.spec.code import is_builtin

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from tuner import final
 from tuner.backends.driver import Driver, seed_of
 from tuner.backends.stage import WAIT, Stage, Suggestion, Wait, known_before
+from tuner.drive import Backend, Drive, Step, Watch
 from tuner.final import BASELINE
 from tuner.history import FINISHED, RANKED, History, TrialRecord, ranking
 from tuner.openings import openings
 from tuner.results import DEFAULT_STORAGE, Results, from_history
-from tuner.run import Backend, Drive, Step, Watch, run
+from tuner.run import run
 from tuner.run_folder import write_text
 from tuner.space import Space
 from tuner.spec import Sweep

@@ -16,7 +16,7 @@ from conformance_backends import BackendConformance, facts, make_driver, make_sw
 import tuner
 from tuner.backends.ray_tune import driver_side, session
 from tuner.backends.ray_tune.driver_side import classify_loss
-from tuner.run import Watch
+from tuner.drive import Watch
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("everything_is_given_back")]
 

@@ -216,7 +216,8 @@ class Broken(io.StringIO):
 
 
 def test_lines_outlive_their_reader(project):
-    from tuner.run import Watch, run
+    from tuner.drive import Watch
+    from tuner.run import run
 
     lines = Lines(Console(file=Broken(), width=80))
     watch = Watch(on_plan=lines.on_plan, on_event=lines.on_event)

@@ -23,10 +23,10 @@ from tuner.cli.arguments import (
 )
 
 if TYPE_CHECKING:
+    from tuner.drive import Watch
     from tuner.history import Event
     from tuner.plan import Plan
     from tuner.results import Results
-    from tuner.run import Watch
 
 EXAMPLE = "tuner run search_spaces/cnn_digits.toml --set search.trials=8"
 
@@ -73,8 +73,8 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
     from tuner.cli.guard import tell_folder
     from tuner.cli.progress import closing, make_display
     from tuner.cli.terminal import complain
+    from tuner.drive import Watch
     from tuner.errors import Interrupted, SweepFailed
-    from tuner.run import Watch
 
     display, plans = make_display(quiet, inline=inline), list[tuple["Plan", Path]]()
 

@@ -32,7 +32,8 @@ def try_(sweep: SweepFile, set_: Set = None, epochs: Epochs = None) -> int:
     """
     from tuner.cli import words
     from tuner.cli.terminal import console
-    from tuner.run import Watch, run
+    from tuner.drive import Watch
+    from tuner.run import run
     from tuner.spec import load_sweep
 
     one = single(load_sweep(sweep, overrides(set_)), epochs)
