@@ -430,3 +430,25 @@ def test_a_best_config_is_checked_like_a_table(home, space, point, said):
 
 def test_a_sweep_that_learns_nothing_writes_no_note(home):
     assert not any("warm_start" in note for note in read_history(home / "runs/a/journal.sqlite").notes)
+
+
+def test_a_job_on_a_cluster_learns_the_same_from_what_is_packed_for_it(home, tmp_path_factory, monkeypatch):
+    from tuner.cluster import _pack
+
+    text = HEAD + SPACE + search()
+    here = entry_of(text)
+    there = tmp_path_factory.mktemp("head")
+    _pack(there, load_sweep(write("new", text)))
+    shutil.rmtree(home / "runs")
+    monkeypatch.chdir(there)
+    (entry,) = learn(load_sweep("sweep.toml"))
+    assert entry.pop("run") == str(there / "from" / "0" / "a") and here.pop("run").endswith("runs/a")
+    assert entry == here and here["told"] == 4
+
+
+def test_a_run_that_is_missing_is_told_before_anything_is_uploaded(home, tmp_path):
+    from tuner.cluster import _pack
+
+    sweep = load_sweep(write("new", HEAD + SPACE + search(**{"from": ["runs/b"]})))
+    with pytest.raises(tuner.RunError, match=r"^search\.from\[0\]: .*runs/b: RUN must be"):
+        _pack(tmp_path / "package", sweep)

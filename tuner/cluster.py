@@ -1,7 +1,8 @@
 """Sweeps as jobs on a cluster: packed here, uploaded and started by Ray's own Jobs client.
 
-What is uploaded: the packages tuner/ and trainables/ as they are here, sweep.toml as resolved here, and code/, a user's
-trainable file with what it imports from its own folder. The cluster needs the installed packages, not this project.
+What is uploaded: the packages tuner/ and trainables/ as they are here, sweep.toml as resolved here, code/, a user's
+trainable file with what it imports from its own folder, and from/, what search.from reads of the runs on this machine.
+The cluster needs the installed packages, not this project.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tuner
+from tuner.backup import copy_journal
 from tuner.errors import RunError, UsageError
 from tuner.jobs import Job, Server, check_versions
 from tuner.journal import FILE_NAME
+from tuner.provenance import FILE_NAME as PROVENANCE
+from tuner.results import find_run
 from tuner.run_folder import OURS, freeze_code
 from tuner.spec import Sweep
 from tuner.spec.data import default_root
@@ -169,9 +173,33 @@ def _portable(sweep: Sweep, folder: Path) -> Sweep:
         if not Path(file).is_file():
             raise UsageError(f"sweep.trainable: its file must be there, but got ({file}). Check the path.")
         changes["trainable"] = f"{freeze_code(Path(file), folder).relative_to(folder)}:{function}"
+    if sweep.search.from_:
+        brought = tuple(_bring(run, place, folder) for place, run in enumerate(sweep.search.from_))
+        changes["search"] = sweep.search.model_copy(update={"from_": brought})
     if sweep.data is not None and sweep.data.root == default_root():
         changes["data"] = sweep.data.model_copy(update={"root": None})  # the cluster has a TUNER_DATA of its own
     return sweep.model_copy(update=changes)
+
+
+def _bring(run: str, place: int, folder: Path) -> str:
+    """Copy what a warm start reads of a run on this machine; returns where it is then."""
+    if is_uri(run) and not run.startswith("file://"):
+        return run
+    try:
+        found = find_run(run)
+        target = (
+            folder / "from" / (found.name if not (folder / "from" / found.name).exists() else f"{found.name}-{place}")
+        )
+        target.mkdir(parents=True)
+        copy_journal(found / FILE_NAME, target / FILE_NAME)
+    except RunError as error:
+        raise RunError(f"search.from[{place}]: {error}") from error
+    for name in ("sweep.toml", PROVENANCE):
+        if (found / name).is_file():
+            shutil.copy2(found / name, target / name)
+    if (found / "code").is_dir():
+        shutil.copytree(found / "code", target / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    return target.relative_to(folder).as_posix()
 
 
 def _start(server: Server, package: Path, words: Sequence[str], name: str, run: str, digest: str) -> Job:
