@@ -187,9 +187,7 @@ def _bring(run: str, place: int, folder: Path) -> str:
         return run
     try:
         found = find_run(run)
-        target = (
-            folder / "from" / (found.name if not (folder / "from" / found.name).exists() else f"{found.name}-{place}")
-        )
+        target = folder / "from" / str(place) / found.name
         target.mkdir(parents=True)
         copy_journal(found / FILE_NAME, target / FILE_NAME)
     except RunError as error:
