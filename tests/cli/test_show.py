@@ -123,3 +123,43 @@ def test_a_run_in_which_nothing_has_happened_yet(here, capsys):
     make_run(here / "runs/new", [], finished=None)
     assert run_command(["show", "new"]) == 0
     assert "No trial has completed with a finite val_accuracy yet." in capsys.readouterr().out
+
+
+def test_one_trial_is_shown_with_who_proposed_it_and_its_epochs(here, capsys):
+    trials = [Made({"lr": 0.1}, [0.5, 0.9, 0.7]), failed({"lr": 0.5}, "config.raised", "ValueError: too high")]
+    folder = make_run(here / "runs/one", trials)
+    (folder / "logs").mkdir(exist_ok=True)
+    (folder / "logs" / "t0001-1.log").write_text("")
+    assert run_command(["show", "one", "t0001"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("t0001 of one: completed, 3 epochs in 4.5 s\nProposed by random\n\n  lr  0.1\n")
+    rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit()]
+    assert rows == [["1", "0.5000", "1.000"], ["2", "best", "0.9000", "0.5000"], ["3", "0.7000", "0.3333"]]
+    assert out.splitlines()[-1] == "log  runs/one/logs/t0001-1.log"
+    assert run_command(["show", "one", "2"]) == 0
+    assert "\nconfig.raised: ValueError: too high\n" in capsys.readouterr().out
+
+
+def test_only_the_newest_epochs_of_a_long_trial_are_shown(here, capsys):
+    make_run(here / "runs/long", [Made({"lr": 0.1}, [n / 100 for n in range(1, 41)])])
+    run_command(["show", "long", "1"])
+    out = capsys.readouterr().out
+    assert "... 10 earlier epochs: --all" in out and out.splitlines()[-1].split()[:2] == ["40", "best"]
+    run_command(["show", "long", "1", "--all"])
+    assert sum(line.strip()[:1].isdigit() for line in capsys.readouterr().out.splitlines()) == 40
+
+
+def test_one_trial_as_json(here, capsys):
+    make_run(here / "runs/one", [Made({"lr": 0.1}, [0.5, 0.9])])
+    run_command(["show", "one", "t0001", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["trial"], told["by"], told["config.lr"], told["best_epoch"]) == ("t0001", "random", 0.1, 2)
+    assert [epoch["val_accuracy"] for epoch in told["epochs_reported"]] == [0.5, 0.9]
+
+
+@pytest.mark.parametrize("name", ["t0009", "9", "nine", "-"])
+def test_a_trial_that_is_not_there_is_told_with_those_that_are(here, capsys, name):
+    make_run(here / "runs/one", [Made({"lr": 0.1}, [0.5]), Made({"lr": 0.2}, [0.5])])
+    assert run_command(["show", "one", name]) == 2
+    told = f"it has 2 trials, t0001 to t0002, and none is named ({name})."
+    assert told in " ".join(capsys.readouterr().err.split())

@@ -1,4 +1,4 @@
-"""`tuner show`: a run's leaderboard."""
+"""`tuner show`: a run's leaderboard, or one of its trials."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ EXAMPLE = "tuner show latest"
 
 # A leaderboard longer than this says less; --all shows the rest.
 SHOWN = 30
-All = Annotated[bool, typer.Option("--all", help=f"Show every trial, not only {SHOWN}.")]
+All = Annotated[bool, typer.Option("--all", help=f"Show every trial, or epoch, not only {SHOWN}.")]
+Trial = Annotated[
+    str | None, typer.Argument(metavar="TRIAL", help="One trial, such as t0007: all that is known of it.")
+]
 
 
-def show(run: Run, json: Json = False, all_: All = False) -> int:
-    """Show a run's state and its trials, best first."""
+def show(run: Run, trial: Trial = None, json: Json = False, all_: All = False) -> int:
+    """Show a run's state and its trials, best first; or one trial, who proposed it, and its epochs."""
     from tuner.cli import terminal
     from tuner.pulling import small
     from tuner.results import load
 
     results = load(run, small)
+    if trial is not None:
+        return _show_trial(results, trial, json, None if all_ else SHOWN)
     if json:
         terminal.show_json(to_json_able(results))
         return 0
@@ -32,6 +37,18 @@ def show(run: Run, json: Json = False, all_: All = False) -> int:
 
     console = terminal.console()
     terminal.show(console, leaderboard(results, console.width, None if all_ else SHOWN))
+    return 0
+
+
+def _show_trial(results: Results, name: str, json: bool, at_most: int | None) -> int:
+    from tuner.cli import one_trial, terminal
+
+    record = one_trial.find_trial(results, name)
+    if json:
+        terminal.show_json(one_trial.to_json_able(results, record))
+        return 0
+    console = terminal.console()
+    terminal.show(console, one_trial.one_trial(results, record, console.width, at_most))
     return 0
 
 
