@@ -26,7 +26,7 @@ def climbs(config, trial):
 
 
 def inline(trainable, tmp_path, space=None, name="run", watch=None, **more):
-    sweep = make_sweep(trainable, space or {"x": tuner.Uniform(0, 1)}, **more)
+    sweep = make_sweep(trainable, {"x": tuner.Uniform(0, 1)} if space is None else space, **more)
     return tuner.run(sweep, storage=tmp_path, name=name, backend="inline", watch=watch)
 
 
@@ -209,3 +209,15 @@ def test_a_sweep_can_be_run_in_a_thread(tmp_path):
     thread.start()
     thread.join()
     assert results[0].status == "completed"
+
+
+def test_points_that_name_a_default_are_each_run_once(tmp_path):
+    def scores(config, trial):
+        trial.report(score=config["x"] + config["y"])
+
+    points = [{"x": 0.1}, {"x": 0.3}, {"y": 7}]
+    results = inline(scores, tmp_path, {}, defaults={"x": 0.5, "y": 5}, search={"points": points}, max_epochs=1)
+    configs = [record.config for record in results.records()]
+    assert configs == [{"x": 0.1, "y": 5}, {"x": 0.3, "y": 5}, {"x": 0.5, "y": 7}]
+    again = tuner.resume(tmp_path / "run", trainable=scores, backend="inline")
+    assert len(again.trials) == 3

@@ -24,14 +24,15 @@ class Asking:
         stage: Whose trials these are.
 
     Attributes:
-        fixed: Defaults that the space says nothing of; they are part of every config, and no strategy sees them.
+        fixed: Defaults that the space says nothing of; they are part of every config, and no strategy sees them. Where
+            there is no space, points hold them.
     """
 
     def __init__(self, strategy: Strategy, sweep: Sweep, history: History, stage: Stage) -> None:
         self.strategy = strategy
         self._sweep, self._history, self._stage = sweep, history, stage
         varied = sweep.space.names()
-        self.fixed = {name: value for name, value in sweep.defaults.items() if name not in varied}
+        self.fixed = {name: value for name, value in sweep.defaults.items() if name not in varied} if varied else {}
         self._seen: dict[int, Observation] = {}
 
     @property

@@ -86,7 +86,10 @@ def _one_at_a_time(sweep: Sweep) -> Strategy:
 
 
 def _manual(sweep: Sweep) -> Strategy:
-    return Manual(sweep.space, sweep.seed, sweep.search.trials, sweep.search.points)
+    # Where there is no space, a point is told from another by the defaults, too: both may name the same parameter.
+    fixed = {} if sweep.space else sweep.defaults
+    points = [{**fixed, **point} for point in sweep.search.points]
+    return Manual(sweep.space, sweep.seed, sweep.search.trials, points)
 
 
 def _start(sweep: Sweep) -> int:
