@@ -5,7 +5,8 @@ import math
 import pytest
 from conformance_rules import RuleConformance
 
-from tuner.stopping import Asha
+import tuner
+from tuner.stopping import Asha, make_rules
 
 
 class TestConformance(RuleConformance):
@@ -159,6 +160,28 @@ def test_the_first_trials_are_never_stopped():
     # the first by number, not by text
     curves["t10000"] = curve(9.0, 9.0, 9.0)
     assert Asha(grace_epochs=3).decide(curves, "t10000", 3, 27)
+
+
+def test_one_that_failed_early_is_none_of_the_first():
+    curves = {f"t{i}": curve(0.1) for i in range(1, 6)} | {f"t{i}": curve(math.nan, math.nan, math.nan) for i in "67"}
+    curves |= {f"t{i}": curve(*[0.1 * i] * 3) for i in range(10, 16)}
+
+    decided = [bool(Asha(grace_epochs=3).decide(curves, f"t{i}", 3, 27)) for i in range(10, 16)]
+    assert decided == [False] * 5 + [True]
+
+
+def test_repeats_of_a_config_count_once_among_the_first():
+    assert Asha().for_repeats(3).unjudged == 3 * Asha().unjudged
+    sweep = tuner.Sweep(
+        trainable=lambda config, trial: None,
+        space={"x": tuner.Uniform(0, 1)},
+        metric="score",
+        mode="max",
+        search={"repeats": 4},
+        stopping={"rules": ["asha"]},
+    )
+    (rule,) = make_rules(sweep)
+    assert rule.unjudged == 20
 
 
 def test_one_that_still_falls_steeply_goes_on_before_one_that_stands_still():

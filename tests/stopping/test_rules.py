@@ -16,7 +16,8 @@ def sentences(rules, options):
 
 
 def sweep(rules, options):
-    return SimpleNamespace(mode="min", stopping=SimpleNamespace(rules=rules, options=options))
+    stopping = SimpleNamespace(rules=rules, options=options)
+    return SimpleNamespace(mode="min", search=SimpleNamespace(repeats=1), stopping=stopping)
 
 
 def test_make_rules_in_the_order_of_the_file():

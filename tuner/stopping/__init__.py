@@ -37,7 +37,7 @@ MEANINGS = {
 def make_rules(sweep: Sweep) -> list[Rule]:
     """Return a sweep's stopping rules, in the order of its file; a trial stops at the first that says so."""
     rules = [RULES[name](**sweep.stopping.options.get(name, {})) for name in sweep.stopping.rules]
-    return [rule.for_mode(sweep.mode) for rule in rules]
+    return [rule.for_mode(sweep.mode).for_repeats(sweep.search.repeats) for rule in rules]
 
 
 def check(rules: Iterable[str], options: Mapping[str, Any]) -> list[Problem]:

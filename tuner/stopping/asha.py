@@ -33,8 +33,8 @@ class Asha(Rule):
     stands still.
 
     Where early ranks say nothing, or the contrary of what is found in the end (an untrained first epoch; curves that
-    cross), no fixed grace helps. So the first `unjudged` trials run to their end, and a rung at which their order
-    contradicts the order of their best values is passed over (Kendall's tau below 0).
+    cross), no fixed grace helps. So the first `unjudged` configs that get as far as a rung run to their end, and a rung
+    at which their order contradicts the order of their best values is passed over (Kendall's tau below 0).
 
     With `brackets`, trials are shared out among several such races, the first rung of each one rung later than that of
     the one before: hyperband in its asynchronous form. A winner that is slow at first is safe in the later ones. Each
@@ -49,7 +49,8 @@ class Asha(Rule):
         grace_epochs: Epoch of the first rung, >= 1; at epoch 1 a network is next to untrained.
         reduction: One in how many goes on at a rung, >= 2.
         brackets: How many races there are, >= 1; 1: one for all.
-        unjudged: How many trials, the first ones, are never stopped, >= 0; with fewer than 4 every rung is trusted.
+        unjudged: How many configs, the first that reach a rung, are never stopped, >= 0; with fewer than 4 every rung
+            is trusted.
     """
 
     name: ClassVar[str] = "asha"
@@ -63,7 +64,9 @@ class Asha(Rule):
         passed = self._rungs_passed(trial, curves[trial], epoch, max_epochs)
         if not passed:
             return None
-        first = heapq.nsmallest(self.unjudged, curves, key=lambda name: (len(name), name))
+        # One that failed before its first rung tells nothing, so it is none of those that are never stopped.
+        telling = (name for name, curve in curves.items() if self._tells(name, curve, max_epochs))
+        first = heapq.nsmallest(self.unjudged, telling, key=lambda name: (len(name), name))
         if trial in first:
             return None
         for rung in passed:
@@ -71,6 +74,14 @@ class Asha(Rule):
             if reason and is_trusted([curves[name] for name in first], rung, max_epochs):
                 return reason
         return None
+
+    def for_repeats(self, repeats: int) -> Asha:
+        """Count the trials that are never stopped in configs: the repeats of one say nothing of how curves cross."""
+        return self.model_copy(update={"unjudged": self.unjudged * repeats})
+
+    def _tells(self, trial: str, curve: Curve, max_epochs: int) -> bool:
+        rungs = self.rungs(max_epochs, self.bracket(trial))
+        return bool(rungs) and has_reached(curve, rungs[0]) and math.isfinite(best_until(curve, rungs[0]))
 
     def rungs(self, max_epochs: int, bracket: int = 0) -> list[int]:
         """Return the epochs at which the trials of a bracket, from 0, are judged."""

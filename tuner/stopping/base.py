@@ -25,6 +25,10 @@ class Rule(Options):
         """Return the rule as a sweep of this mode ("max" or "min") needs it: its options may be metric values."""
         return self
 
+    def for_repeats(self, repeats: int) -> Rule:
+        """Return the rule as a sweep needs it that trains every config so often: its options may count configs."""
+        return self
+
     def over(self, curves: Curves) -> str | None:
         """Return a one-line reason to end the whole sweep, or None; what it says must follow from the curves alone."""
         return None
