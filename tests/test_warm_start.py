@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import tomllib
@@ -452,3 +453,18 @@ def test_a_run_that_is_missing_is_told_before_anything_is_uploaded(home, tmp_pat
     sweep = load_sweep(write("new", HEAD + SPACE + search(**{"from": ["runs/b"]})))
     with pytest.raises(tuner.RunError, match=r"^search\.from\[0\]: .*runs/b: RUN must be"):
         _pack(tmp_path / "package", sweep)
+
+
+def test_objectives_that_an_earlier_run_reported_are_told(home):
+    head = HEAD + 'objectives = { other = "max" }\n'
+    (values,) = {tuple(seen.get("values", ())) for seen in entry_of(head + SPACE + search())["observations"][:1]}
+    assert values == pytest.approx(((0.1 - 0.3) ** 2 + 0.1 / 2, -0.1))
+    sweep = load_sweep(write("b", head + SPACE + search()))
+    results = tuner.run(sweep, storage="runs", name="b", backend="inline")
+    # Three of the four are done, so the model proposes at once.
+    assert re.match(r"a Gaussian process over \d trials", results.records()[0].why)
+
+
+def test_what_lacks_an_objective_is_left_out(home):
+    entry = entry_of(HEAD + 'objectives = { latency = "min" }\n' + SPACE + search())
+    assert entry["left_out"] == {"without latency": 3} and entry["told"] == 1  # the one that failed

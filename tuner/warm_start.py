@@ -19,7 +19,7 @@ from tuner import constraints, pulling
 from tuner.backends.asking import conclude
 from tuner.constraints import PARAMS, Constraint
 from tuner.errors import Problem, SweepError, TunerError
-from tuner.history import FINISHED, RANKED, TrialRecord
+from tuner.history import FINISHED, RANKED, TrialRecord, objectives_of
 from tuner.learnt import named, sentence
 from tuner.provenance import FILE_NAME as PROVENANCE
 from tuner.results import Results, load
@@ -172,7 +172,8 @@ def _entry(results: Results, run: str, sweep: Sweep) -> dict[str, Any]:
             groups.setdefault((record.stage, record.proposal), []).append(record)
     theirs = {} if other else baseline(sweep.trainable, tables.get("defaults", {}))
     rules = _Rules(sweep, theirs, sweep.baseline())
-    observations, told, failed = [], 0, 0
+    observations: list[dict[str, Any]] = []
+    told, failed = 0, 0
     for records in groups.values():
         seen = _observation(records, rules)
         if isinstance(seen, str):
@@ -180,7 +181,10 @@ def _entry(results: Results, run: str, sweep: Sweep) -> dict[str, Any]:
             continue
         told += len(records)
         failed += sum(record.status == "failed" for record in records)
-        observations.append({"config": seen.config, "state": seen.state, "loss": seen.loss, "by": BY})
+        observations.append(
+            {"config": seen.config, "state": seen.state, "loss": seen.loss, "by": BY}
+            | ({"values": [*seen.values]} if seen.values else {})
+        )
     return {
         "run": run if is_uri(run) else str(results.folder.resolve()),
         "told": told,
@@ -227,7 +231,10 @@ def _observation(records: Sequence[TrialRecord], rules: _Rules) -> Observation |
     for one in asked:
         if any(record.at_best(one.name, sweep.metric, sweep.mode) is None for record in ended):
             return f"without {one.name}"
-    seen = conclude(Observation(0, config, "pending"), records, sweep.metric, sweep.mode)
+    for name, way in sweep.objectives.items():
+        if ended and objectives_of(ended, sweep.metric, sweep.mode, {name: way}) is None:
+            return f"without {name}"
+    seen = conclude(Observation(0, config, "pending"), records, sweep.metric, sweep.mode, sweep.objectives)
     return "lost to the infrastructure" if seen.state == "lost" else seen
 
 

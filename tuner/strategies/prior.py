@@ -16,6 +16,14 @@ def earlier(learnt: Sequence[Mapping[str, Any]]) -> tuple[Observation, ...]:
     """
     told = [seen for entry in learnt for seen in entry["observations"]]
     return tuple(
-        Observation(index, seen["config"], seen["state"], seen["loss"], seen["by"], earlier=True)
+        Observation(
+            index,
+            seen["config"],
+            seen["state"],
+            seen["loss"],
+            seen["by"],
+            earlier=True,
+            values=tuple(seen.get("values", ())),
+        )
         for index, seen in enumerate(told, start=1 - len(told))
     )
