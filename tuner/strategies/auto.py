@@ -14,11 +14,13 @@ from tuner.strategies.hyperopt_tpe import HyperoptTPE
 from tuner.strategies.modelled import Modelled, Told
 
 # What each model's share is before it has shown anything, and how many proposals that is worth.
-SHARES = {"gp": 0.95, "hyperopt": 0.05}
+SHARES = {"gp": 0.97, "hyperopt": 0.03}
 WORTH = 6.0
 FADES = 0.9  # of what a proposal has shown, with every later one of the same model
-LEAST = 0.05  # of the turns, so that what has found nothing so far may still find the next
+LEAST = 0.02  # of the turns, so that what has found nothing so far may still find the next
 WORTHWHILE = 0.01  # of the way from the median loss to the best: a smaller gain is polish, and earns no turns
+START = "random start"
+SPREAD = 16  # quasi-random configs at most: those that the models wait for, and those in turns with them
 RISKY = 0.2  # probability to fail from which another model's proposal is asked again
 TRIES = 4
 
@@ -27,12 +29,15 @@ class Auto(Modelled):
     """Chooses by the space, the budget, and by what has been working; each proposal says who made it, and why.
 
     A space of no more configs than there are trials is run whole ("grid"). Else quasi-random configs come first, a
-    fifth of the budget and no more than the space is wide, then models in turn: a Gaussian process, whose few trials go
-    furthest, and TPE, which does not believe in smoothness. Turns are drawn with shares that follow what each model's
-    proposals came to: clearly better than all before them, or not, the newest counting most. So a Gaussian process that
-    only polishes what it has found gives turns away. It is a bandit as in M. Hoffman, E. Brochu and N. de Freitas,
-    "Portfolio Allocation for Bayesian Optimization", UAI 2011, rewarded by what was found in place of what a model
-    expects.
+    fifth of the budget and no more than the space is wide. Then they take turns with the models until there are twice
+    as many: a model that begins early finds something early, and one that knew only what it asked for itself would not
+    leave the first basin, or branch, that it met.
+
+    The models are a Gaussian process, whose few trials go furthest, and TPE, which does not believe in smoothness.
+    Turns are drawn with shares that follow what each model's proposals came to: clearly better than all before them, or
+    not, the newest counting most. So a Gaussian process that only polishes what it has found gives turns away. It is a
+    bandit as in M. Hoffman, E. Brochu and N. de Freitas, "Portfolio Allocation for Bayesian Optimization", UAI 2011,
+    rewarded by what was found in place of what a model expects.
 
     Args:
         space: Where to search.
@@ -51,6 +56,7 @@ class Auto(Modelled):
         points = list(points)
         super().__init__(space, seed, initial_random, points)
         self._trials = trials
+        self._spread = min(2 * initial_random, SPREAD, round(trials / 5))
         self._gp = GaussianProcess(space, derive_seed(seed, "gp"), initial_random, points)
         self._tpe = HyperoptTPE(space, derive_seed(seed, "tpe"), 0)
 
@@ -69,6 +75,11 @@ class Auto(Modelled):
         return self._gp._start(history, seen, why)
 
     def _by_model(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
+        spread = sum(one.by == START for one in history) + count_earlier(history)
+        if spread < self._spread and history[-1].by in SHARES:
+            proposal = self._start(history, seen, f"{START}, in turns with the models: {spread + 1} of {self._spread}")
+            if proposal is not None:
+                return proposal
         shares, found = self._shares(history)
         rng = random.Random(derive_seed(self.seed, self.name, len(history) + 1))
         first = rng.choices(list(shares), list(shares.values()))[0]
