@@ -66,6 +66,20 @@ def test_points_outside_the_space_are_refused(strategy, point):  # trap 4
         sweep(CONDITIONAL, strategy=strategy, points=[point])
 
 
+@pytest.mark.parametrize("strategy", ["auto", "gp", "hyperopt", "anneal"])
+def test_a_model_waits_for_a_trial_that_it_can_see(strategy):
+    # an option without weight is a valid point, and what earlier runs tell of; a model has no number for it
+    space = {"opt": Choice(["a", "b"], weights=[1, 0]), "x": Uniform(0.0, 1.0)}
+    asked = make_strategy(sweep(space, strategy=strategy, trials=8, initial_random=1))
+    unseen = [Observation(i, {"opt": "b", "x": i / 10}, "done", 0.0, earlier=True) for i in range(-3, 1)]
+
+    first = asked.ask(unseen)
+    second = asked.ask([*unseen, Observation(1, first.config, "done", 1.0)])
+
+    assert first.why.startswith("no trial is done yet")
+    assert second.by in ("gp", "hyperopt", "anneal")
+
+
 # --- told_losses ---
 
 
