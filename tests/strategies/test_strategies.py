@@ -38,13 +38,15 @@ def test_a_strategy_of_ones_own_joins_the_registry(monkeypatch):
             return None if history else Proposal({"a": 0.5}, by="middle", why="the middle")
 
     monkeypatch.setitem(STRATEGIES, "middle", lambda sweep: Middle())
-    asked = sweep({"a": Uniform(0.0, 1.0)}, strategy="random")
 
-    strategy = make_strategy(
-        asked.model_copy(update={"search": asked.search.model_copy(update={"strategy": "middle"})})
-    )
+    strategy = make_strategy(sweep({"a": Uniform(0.0, 1.0)}, strategy="middle"))
 
     assert strategy.ask([]).config == {"a": 0.5}
+    # its table is that of a strategy, not an unknown key
+    with pytest.raises(SweepError, match=r"search\.middle\.depth: unknown option"):
+        sweep({"a": Uniform(0.0, 1.0)}, strategy="middle", middle={"depth": 2})
+    with pytest.raises(SweepError, match=r"search\.middle: a table of options is needed"):
+        sweep({"a": Uniform(0.0, 1.0)}, strategy="middle", middle=2)
 
 
 CONDITIONAL = {"optimizer": Choice(["sgd", "adam"], when={"sgd": {"momentum": Uniform(0.5, 0.9)}})}
