@@ -63,6 +63,18 @@ def test_a_finite_space_bounds_the_configs():
     assert (plan.proposals, plan.trials) == (3, 3)
 
 
+@pytest.mark.parametrize("strategy", ["auto", "random", "quasi_random"])
+def test_what_earlier_runs_tried_is_taken_from_what_is_counted(strategy):
+    known = [{"opt": "b", "x": x} for x in (1, 2, 3)] + [{"opt": "a", "x": 1}]
+    seen = [{"config": config, "state": "done", "loss": 1.0, "by": "earlier"} for config in known]
+    learnt = [{"run": "/runs/old", "told": 4, "failed": 0, "left_out": {}, "observations": seen}]
+    space = {"opt": tuner.Choice(["a", "b"], weights=[1, 0]), "x": tuner.Choice([1, 2, 3])}
+    plan = make_plan(own(space, search={"strategy": strategy, "trials": 5}), 1, 0, learnt=learnt)
+    plan.check()
+    # "b" is never drawn, so of the three configs that are, one is known
+    assert plan.proposals == 2
+
+
 @pytest.mark.parametrize(
     ("space", "defaults", "epochs"),
     [

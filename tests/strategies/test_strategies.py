@@ -82,6 +82,17 @@ def test_a_model_waits_for_a_trial_that_it_can_see(strategy):
     assert second.by in ("gp", "hyperopt", "anneal")
 
 
+def test_what_is_known_of_an_option_without_weight_is_none_of_the_configs_that_are_left():
+    space = {"opt": Choice(["a", "b"], weights=[1, 0]), "x": Choice([1, 2, 3])}
+    asked = make_strategy(sweep(space, strategy="gp", trials=3, initial_random=1))
+    unseen = [Observation(i, {"opt": "b", "x": 3 + i}, "done", 0.0, earlier=True) for i in range(-2, 1)]
+
+    proposal = asked.ask([*unseen, Observation(1, {"opt": "a", "x": 1}, "done", 1.0)])
+
+    # two are left, so there is something for the model to choose from
+    assert proposal.by == "gp"
+
+
 # --- told_losses ---
 
 
