@@ -75,6 +75,14 @@ def test_what_earlier_runs_tried_is_taken_from_what_is_counted(strategy):
     assert plan.proposals == 2
 
 
+def test_what_breaks_a_constraint_is_not_said_to_have_failed():
+    seen = [{"config": {"units": 2 * n}, "state": "failed", "loss": None, "by": "earlier"} for n in range(1024, 1028)]
+    learnt = [{"run": "/runs/old", "told": 4, "failed": 0, "left_out": {}, "observations": seen}]
+    sweep = own({"units": tuner.LogInt(8, 8192)}, constraints=["latency < 5"])
+    plan = make_plan(sweep, 1, 0, learnt=learnt)
+    assert plan.learnt[1:] == ("earlier runs: units >= 2048: 4 of 4 failed or broke a constraint",)
+
+
 @pytest.mark.parametrize(
     ("space", "defaults", "epochs"),
     [

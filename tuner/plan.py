@@ -184,12 +184,13 @@ def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int) -> Sweep:
 
 
 def _failing(sweep: Sweep, prior: Sequence[Observation]) -> Iterator[str]:
-    """Yield where in the space the configs of earlier runs failed."""
+    """Yield where in the space the configs of earlier runs failed; one that breaks a constraint counts as failed."""
     if any(one.state == "failed" for one in prior):
         from tuner.strategies.regions import sentences
 
         tried = [(one.config, one.state == "failed") for one in prior if one.state in ("done", "failed")]
-        for region in sentences(sweep.space, tried):
+        happened = "failed or broke a constraint" if sweep.constraints else "failed"
+        for region in sentences(sweep.space, tried, happened):
             yield f"earlier runs: {region}"
 
 
