@@ -63,6 +63,26 @@ def test_a_finite_space_bounds_the_configs():
     assert (plan.proposals, plan.trials) == (3, 3)
 
 
+@pytest.mark.parametrize("strategy", ["auto", "random", "quasi_random"])
+def test_what_earlier_runs_tried_is_taken_from_what_is_counted(strategy):
+    known = [{"opt": "b", "x": x} for x in (1, 2, 3)] + [{"opt": "a", "x": 1}]
+    seen = [{"config": config, "state": "done", "loss": 1.0, "by": "earlier"} for config in known]
+    learnt = [{"run": "/runs/old", "told": 4, "failed": 0, "left_out": {}, "observations": seen}]
+    space = {"opt": tuner.Choice(["a", "b"], weights=[1, 0]), "x": tuner.Choice([1, 2, 3])}
+    plan = make_plan(own(space, search={"strategy": strategy, "trials": 5}), 1, 0, learnt=learnt)
+    plan.check()
+    # "b" is never drawn, so of the three configs that are, one is known
+    assert plan.proposals == 2
+
+
+def test_what_breaks_a_constraint_is_not_said_to_have_failed():
+    seen = [{"config": {"units": 2 * n}, "state": "failed", "loss": None, "by": "earlier"} for n in range(1024, 1028)]
+    learnt = [{"run": "/runs/old", "told": 4, "failed": 0, "left_out": {}, "observations": seen}]
+    sweep = own({"units": tuner.LogInt(8, 8192)}, constraints=["latency < 5"])
+    plan = make_plan(sweep, 1, 0, learnt=learnt)
+    assert plan.learnt[1:] == ("earlier runs: units >= 2048: 4 of 4 failed or broke a constraint",)
+
+
 @pytest.mark.parametrize(
     ("space", "defaults", "epochs"),
     [

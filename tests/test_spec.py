@@ -310,6 +310,10 @@ BAD_FILES = {
         GOOD + '[search]\nstrategy = "hyperopt"\nhyperopt = { gamma = 0 }\n',
         ("search.hyperopt.gamma", "gamma > 0.0 must hold", "0", ""),
     ),
+    "a strategy's option beyond its bound": (
+        GOOD + '[search]\nstrategy = "hyperopt"\nhyperopt = { gamma = 1e308 }\n',
+        ("search.hyperopt.gamma", "gamma <= 25.0 must hold", "1e+308", ""),
+    ),
     "a strategy's option misspelt": (
         GOOD + '[search]\nstrategy = "gp"\ngp = { candidate = 40 }\n',
         ("search.gp.candidate", "unknown option", "", 'Did you mean "candidates"?'),

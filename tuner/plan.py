@@ -19,6 +19,7 @@ from tuner.preflight import Preflight, known_data, preflight
 from tuner.spec import Sweep
 from tuner.strategies import Observation, Strategy, make_strategy
 from tuner.strategies.base import config_key
+from tuner.strategies.compiled import Compiled
 from tuner.strategies.prior import earlier
 from tuner.trainable import DataInfo
 
@@ -183,12 +184,13 @@ def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int) -> Sweep:
 
 
 def _failing(sweep: Sweep, prior: Sequence[Observation]) -> Iterator[str]:
-    """Yield where in the space the configs of earlier runs failed."""
+    """Yield where in the space the configs of earlier runs failed; one that breaks a constraint counts as failed."""
     if any(one.state == "failed" for one in prior):
         from tuner.strategies.regions import sentences
 
         tried = [(one.config, one.state == "failed") for one in prior if one.state in ("done", "failed")]
-        for region in sentences(sweep.space, tried):
+        happened = "failed or broke a constraint" if sweep.constraints else "failed"
+        for region in sentences(sweep.space, tried, happened):
             yield f"earlier runs: {region}"
 
 
@@ -218,8 +220,16 @@ def _proposals(strategy: Strategy, sweep: Sweep, prior: Sequence[Observation]) -
         listed = sum(1 for _ in _known_configs(strategy, most, prior))
         left = listed if listed < min(most, LISTED) else most
     else:
-        left = max(0, min(trials, strategy.total - len(known)))
+        left = max(0, min(trials, strategy.total - len(known & _counted(sweep, prior))))
     return left, "configs that earlier runs have tried are left out"
+
+
+def _counted(sweep: Sweep, prior: Sequence[Observation]) -> set[str]:
+    """Return the keys of the known configs that are among a strategy's total: no option without weight is."""
+    if not sweep.space:
+        return {config_key(point) for point in sweep.search.points}
+    compiled = Compiled(sweep.space)
+    return {config_key(seen.config) for seen in prior if compiled.encode(seen.config) is not None}
 
 
 def _known_configs(strategy: Strategy, proposals: int, prior: Sequence[Observation] = ()) -> Iterator[dict[str, Any]]:

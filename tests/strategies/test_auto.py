@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from conformance_strategies import StrategyConformance, drive, sweep
 
-from tuner.space import Choice, LogUniform, Space, Uniform
+from tuner.space import Choice, LogInt, LogUniform, Space, Uniform
 from tuner.strategies import Observation, make_strategy
 from tuner.strategies.auto import MODELS
 from tuner.strategies.compiled import Compiled
 from tuner.strategies.gp_cube import Cube
-from tuner.strategies.regions import regions
+from tuner.strategies.regions import regions, sentences
 
 SQUARE = {"a": Uniform(0.0, 1.0), "b": Uniform(0.0, 1.0)}
 
@@ -145,6 +145,27 @@ def test_an_option_that_always_fails_is_found_and_what_is_left_is_told_apart():
     good = [(sgd(rate, how), False) for rate in (1e-3, 1e-2, 0.1) for how in ("relu", "elu")]
     bad = [(sgd(rate, "tanh"), True) for rate in (2e-3, 2e-2, 0.08)] + [(sgd(5.0), True), (sgd(6.0, "elu"), True)]
     assert found(good + bad) == ["activation = tanh: 3 of 3 failed", "learning_rate >= 5: 2 of 2 failed"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "ok", "failed", "sentence"),
+    [
+        (LogInt(8, 8192), [9, 2047], [2048, 3621, 8000], "a >= 2048"),
+        (LogInt(8, 8192), [3000, 8000], [9, 100, 2047], "a <= 2047"),
+        (Uniform(8.0, 8192.0), [9.0], [2048.0, 4000.5, 5000.0], "a >= 2048"),
+        (Uniform(8.0, 8192.0), [9.0], [2049.7, 4000.5, 5000.0], "a >= 2040"),  # its own first failure is in it
+        (Uniform(8.0, 8192.0), [9.0, 2049.5], [2049.7, 4000.5, 5000.0], "a >= 2049.7"),  # and what went well is not
+        (LogUniform(1e-6, 1.0), [0.5], [1e-5, 2e-5, 1.2345e-4], "a <= 0.000124"),
+        (Uniform(0.0, 1.0), [0.1], [0.31, 0.5, 0.9], "a >= 0.31"),
+        (Uniform(-1.0, 1.0), [-0.9], [-0.12345, 0.5, 0.9], "a >= -0.124"),
+        (Uniform(0.0, 1e30), [], [1.23456e29, 5e29, 9e29], "a >= 1.23e+29"),
+        (Choice([True, False]), [False], [True] * 3, "a = true"),
+        (Choice([[3, 3], [5, 5]]), [[3, 3]], [[5, 5]] * 3, "a = [5, 5]"),
+    ],
+)
+def test_a_region_holds_its_failures_and_nothing_else_and_reads_as_in_the_file(domain, ok, failed, sentence):
+    tried = [({"a": value}, False) for value in ok] + [({"a": value}, True) for value in failed]
+    assert sentences(Space.parse({"a": domain}), tried) == [f"{sentence}: 3 of 3 failed"]
 
 
 def test_failures_without_an_end_have_no_region():

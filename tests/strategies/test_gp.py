@@ -7,8 +7,9 @@ from conformance_strategies import StrategyConformance, drive, sweep
 from tuner.space import Choice, Int, LogInt, LogUniform, Normal, Space, Uniform
 from tuner.strategies import Observation, make_strategy
 from tuner.strategies.compiled import Compiled
-from tuner.strategies.gp import _beginning, fitted, warped
+from tuner.strategies.gp import _beginning, _part, fitted, warped
 from tuner.strategies.gp_cube import Cube
+from tuner.strategies.modelled import Told
 
 
 class TestConformance(StrategyConformance):
@@ -88,6 +89,25 @@ def test_a_model_of_many_trials_is_made_from_the_best_and_the_newest():
 
     assert few.ask(history) == few.ask(list(history))
     assert few.ask(history).config != many.ask(history).config
+
+
+def test_more_pending_trials_than_the_model_takes_leave_room_for_what_is_over():
+    drawn = drive(make_strategy(sweep(BOWL, strategy="random", trials=31)), 31)
+    pending = [Observation(i, p.config, "pending") for i, p in enumerate(drawn[:30], start=1)]
+
+    proposal = gp(BOWL, gp={"max_trials": 20}).ask([*pending, Observation(31, drawn[30].config, "done", 1.0)])
+
+    assert proposal.by == "gp"
+
+
+def test_a_part_is_the_best_half_and_the_pending_and_the_newest():
+    states = ["done", "pending", "done", "failed", "done", "done", "pending", "done", "done"]
+    told = [Told({"a": 0.0}, float(place), state) for place, state in enumerate(states)]
+
+    assert [int(each.loss) for each in _part(told, 7)] == [0, 1, 2, 3, 6, 7, 8]
+    # all are pending but for the last: it comes first, then the newest of the others
+    waiting = [*(each._replace(state="pending") for each in told[:8]), told[8]]
+    assert [int(each.loss) for each in _part(waiting, 4)] == [5, 6, 7, 8]
 
 
 def test_the_kernel_is_fitted_to_a_beginning_that_grows_by_a_tenth():

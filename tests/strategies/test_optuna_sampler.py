@@ -99,6 +99,31 @@ def test_what_the_sampler_refuses_is_said_in_a_sentence():
         by_optuna("NSGAIISampler", population_size=1)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        ("TPESampler", {"n_ei_candidates": 0}),
+        ("TPESampler", {"n_ei_candidates": "a"}),
+        ("TPESampler", {"prior_weight": -1.0}),
+        ("NSGAIISampler", {"population_size": 2, "crossover_prob": "x"}),
+    ],
+)
+def test_what_the_sampler_cannot_work_with_is_said_before_a_trial_starts(sampler, options):
+    with pytest.raises(SweepError, match=rf"^the sweep: search\.optuna\.options: {sampler} does not take these: \S"):
+        by_optuna(sampler, **options)
+
+
+@pytest.mark.parametrize("name", ["gamma", "weights", "constraints_func"])
+def test_an_option_that_is_a_function_is_refused(name):
+    with pytest.raises(SweepError) as caught:
+        by_optuna(**{name: "f"})
+
+    assert str(caught.value) == (
+        f"the sweep: search.optuna.options.{name}: the sampler takes a function or an object there, "
+        "which a sweep file cannot hold. Leave it out."
+    )
+
+
 def test_without_optuna_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(optuna_sampler, "find_spec", lambda name: None)
 

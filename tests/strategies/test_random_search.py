@@ -1,5 +1,6 @@
 import random
 
+import pytest
 from conformance_strategies import StrategyConformance, drive, keys, sweep
 
 from tuner.space import Choice, Int, LogUniform, Space, Uniform
@@ -66,6 +67,18 @@ def test_an_option_without_weight_is_never_drawn():
 
     assert {p.config["a"] for p in drive(strategy, 9)} == {1, 3}
     assert strategy.total == 2
+
+
+@pytest.mark.parametrize("strategy", ["random", "quasi_random", "auto", "hyperopt", "gp"])
+def test_a_branch_that_is_never_drawn_does_not_make_a_space_endless(strategy):
+    dead = {"b": {"lr": Uniform(0.0, 1.0), "f": Choice([1, 2], when={1: {"g": Uniform(0.0, 1.0)}})}}
+    space = {"c": Choice(["a", "b"], weights=[1, 0], when=dead), "d": Choice([1, 2])}
+    options = {"initial_random": 1} if strategy in ("auto", "hyperopt", "gp") else {}
+
+    asked = make_strategy(sweep(space, strategy=strategy, trials=6, **options))
+
+    assert asked.total == 2
+    assert sorted(p.config["d"] for p in drive(asked, 6)) == [1, 2]
 
 
 def test_uncountable_with_one_countable_branch_goes_on():

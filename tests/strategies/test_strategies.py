@@ -38,13 +38,15 @@ def test_a_strategy_of_ones_own_joins_the_registry(monkeypatch):
             return None if history else Proposal({"a": 0.5}, by="middle", why="the middle")
 
     monkeypatch.setitem(STRATEGIES, "middle", lambda sweep: Middle())
-    asked = sweep({"a": Uniform(0.0, 1.0)}, strategy="random")
 
-    strategy = make_strategy(
-        asked.model_copy(update={"search": asked.search.model_copy(update={"strategy": "middle"})})
-    )
+    strategy = make_strategy(sweep({"a": Uniform(0.0, 1.0)}, strategy="middle"))
 
     assert strategy.ask([]).config == {"a": 0.5}
+    # its table is that of a strategy, not an unknown key
+    with pytest.raises(SweepError, match=r"search\.middle\.depth: unknown option"):
+        sweep({"a": Uniform(0.0, 1.0)}, strategy="middle", middle={"depth": 2})
+    with pytest.raises(SweepError, match=r"search\.middle: a table of options is needed"):
+        sweep({"a": Uniform(0.0, 1.0)}, strategy="middle", middle=2)
 
 
 CONDITIONAL = {"optimizer": Choice(["sgd", "adam"], when={"sgd": {"momentum": Uniform(0.5, 0.9)}})}
@@ -64,6 +66,31 @@ CONDITIONAL = {"optimizer": Choice(["sgd", "adam"], when={"sgd": {"momentum": Un
 def test_points_outside_the_space_are_refused(strategy, point):  # trap 4
     with pytest.raises(SweepError, match=r"search\.points\[0\]"):
         sweep(CONDITIONAL, strategy=strategy, points=[point])
+
+
+@pytest.mark.parametrize("strategy", ["auto", "gp", "hyperopt", "anneal"])
+def test_a_model_waits_for_a_trial_that_it_can_see(strategy):
+    # an option without weight is a valid point, and what earlier runs tell of; a model has no number for it
+    space = {"opt": Choice(["a", "b"], weights=[1, 0]), "x": Uniform(0.0, 1.0)}
+    asked = make_strategy(sweep(space, strategy=strategy, trials=8, initial_random=1))
+    unseen = [Observation(i, {"opt": "b", "x": i / 10}, "done", 0.0, earlier=True) for i in range(-3, 1)]
+
+    first = asked.ask(unseen)
+    second = asked.ask([*unseen, Observation(1, first.config, "done", 1.0)])
+
+    assert first.why.startswith("no trial is done yet")
+    assert second.by in ("gp", "hyperopt", "anneal")
+
+
+def test_what_is_known_of_an_option_without_weight_is_none_of_the_configs_that_are_left():
+    space = {"opt": Choice(["a", "b"], weights=[1, 0]), "x": Choice([1, 2, 3])}
+    asked = make_strategy(sweep(space, strategy="gp", trials=3, initial_random=1))
+    unseen = [Observation(i, {"opt": "b", "x": 3 + i}, "done", 0.0, earlier=True) for i in range(-2, 1)]
+
+    proposal = asked.ask([*unseen, Observation(1, {"opt": "a", "x": 1}, "done", 1.0)])
+
+    # two are left, so there is something for the model to choose from
+    assert proposal.by == "gp"
 
 
 # --- told_losses ---

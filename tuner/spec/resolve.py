@@ -240,7 +240,7 @@ def _search(
         given.setdefault("strategy", "manual")
     strategy = given.setdefault("strategy", search.strategy)
     strategies = importlib.import_module("tuner.strategies")
-    names = list(strategies.NAMES)
+    names = tuple(strategies.STRATEGIES)
     if strategy not in names:
         rule = "must be the name of a strategy"
         problems.append(Problem("search.strategy", rule, toml_text(strategy), nearest(strategy, names)))
@@ -279,7 +279,7 @@ def _apart(raw: Any) -> tuple[Any, dict[str, Any]]:
     """Return [search] without the tables in it, and these: the options of strategies."""
     if not isinstance(raw, Mapping):
         return raw, {}
-    names = importlib.import_module("tuner.strategies").NAMES
+    names = tuple(importlib.import_module("tuner.strategies").STRATEGIES)
     tables = {
         name: plain(value)
         for name, value in raw.items()

@@ -44,6 +44,12 @@ def live_options(domain: Choice) -> list[int]:
     return [index for index, weight in enumerate(weights) if weight > 0]
 
 
+def live_leaves(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """Return the leaves that sampling can give: those that no option with a weight of 0 stands above."""
+    options = {leaf.label: live_options(leaf.domain) for leaf in leaves if isinstance(leaf.domain, Choice)}
+    return [leaf for leaf in leaves if all(index in options[label] for label, index in leaf.conditions)]
+
+
 class Catalogue:
     """The configs of a countable space under the numbers 0 to size - 1, the last name varying fastest.
 

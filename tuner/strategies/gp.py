@@ -182,12 +182,13 @@ def _beginning(count: int) -> int:
 
 
 def _part(told: Sequence[Told], most: int) -> list[Told]:
-    """Return at most so many: the best half, and of the others the newest; all that are pending."""
+    """Return at most so many: the best half of those that are over, then all that are pending, then the newest."""
     if len(told) <= most:
         return list(told)
-    by_loss = sorted(range(len(told)), key=lambda place: told[place].loss)
-    kept = {place for place, each in enumerate(told) if each.state == "pending"} | set(by_loss[: most // 2])
-    for place in reversed(range(len(told))):
+    pending = [place for place, each in enumerate(told) if each.state == "pending"]
+    over = sorted({*range(len(told))} - {*pending}, key=lambda place: (told[place].loss, place))
+    kept = set(over[: most // 2])
+    for place in (*reversed(pending), *reversed(range(len(told)))):
         if len(kept) >= most:
             break
         kept.add(place)

@@ -71,11 +71,20 @@ class Modelled(PointsFirst):
         started = self._started(history)
         if started < self._initial_random:
             return self._start(history, seen, f"random start {started + 1} of {self._initial_random}")
-        if not finished_losses(history):
+        if not finished_losses(self._encoded(history)):
             return self._start(history, seen, "no trial is done yet, so there is no model")
-        if self._draws.size is not None and self._draws.size <= len(seen):
+        if self._draws.size is not None and self._draws.size <= len(self._counted(history)):
             return self._random(history, seen, "random", "the last configs of the space")
         return self._by_model(history, seen)
+
+    def _encoded(self, history: Sequence[Observation]) -> list[Observation]:
+        """Return what is known of configs that the model can see: an option without weight has no number."""
+        return [seen for seen, numbers in zip(history, self._encodings.of(history), strict=True) if numbers is not None]
+
+    def _counted(self, history: Sequence[Observation]) -> set[str]:
+        """Return the keys of the configs that are among the `total` of the space; one without weight is not."""
+        known = zip(self._keys.of(history), self._encodings.of(history), strict=True)
+        return {key for key, numbers in known if numbers is not None}
 
     def _started(self, history: Sequence[Observation]) -> int:
         """Return how much of the random start is done: what is known from before this search counts like it."""

@@ -15,12 +15,12 @@ class HyperoptOptions(Options):
     """[search.hyperopt]; the defaults are hyperopt's own.
 
     Args:
-        gamma: How many trials count as good: gamma * sqrt(trials), rounded up; above 0.
+        gamma: How many trials count as good: gamma * sqrt(trials), rounded up, 25 at most; above 0, at most 25.
         candidates: Draws of the good density of which the best is proposed, >= 1.
         prior_weight: Weight of the space's own distribution beside the trials', above 0.
     """
 
-    gamma: float = Field(default=0.25, gt=0.0, allow_inf_nan=False)
+    gamma: float = Field(default=0.25, gt=0.0, le=25.0, allow_inf_nan=False)
     candidates: int = Field(default=24, ge=1)
     prior_weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
 

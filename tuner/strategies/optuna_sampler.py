@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import random
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from tuner.strategies.options import OptunaOptions
 REPLAYED = ("CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler")
 START = "n_startup_trials"  # search.initial_random says it
 SEED = "seed"  # the sweep's
+TRIED = 4  # made-up trials with which a sampler's options are tried
 
 
 class OptunaSampler(Modelled):
@@ -43,7 +46,7 @@ class OptunaSampler(Modelled):
         options: Its table in a sweep file.
 
     Raises:
-        SweepError: optuna is not installed, or the sampler does not take its options.
+        SweepError: optuna is not installed, or the sampler does not take its options, or cannot work with them.
     """
 
     name = "optuna"
@@ -66,18 +69,37 @@ class OptunaSampler(Modelled):
         self._check()
 
     def _check(self) -> None:
-        """Refuse options that the sampler does not take."""
-        key = "search.optuna.options"
-        valid = [name for name in self._arguments if name not in (START, SEED)]
-        problems = [_unknown(key, name, valid) for name in self._options.options if name not in valid]
+        """Refuse options that the sampler does not take, or cannot work with."""
+        key, options = "search.optuna.options", self._options.options
+        valid = [name for name in self._arguments if name not in (START, SEED) and self._is_plain(name)]
+        problems = [self._refusal(key, name, valid) for name in options if name not in valid]
         if not problems:
             try:
-                self._sampler(0)
+                self._try()
             except Exception as error:  # whatever optuna says of a value
-                what = f"{self._options.sampler} does not take these: {str(error).splitlines()[0].rstrip('.')}"
-                problems.append(Problem(key, what, str(self._options.options)))
+                said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+                problems.append(Problem(key, f"{self._options.sampler} does not take these: {said}", str(options)))
         if problems:
             raise SweepError("the sweep", problems)
+
+    def _try(self) -> None:
+        """Ask the sampler once, about made-up trials: it looks at most of its options only then."""
+        self._sampler(0)
+        if self._options.options and self._compiled.leaves:  # its own defaults need no trial, which may take a second
+            made_up = [self._compiled.encode(self.space.sample(random.Random(seed))) for seed in range(TRIED)]
+            told = [Told(numbers, float(loss), "done") for loss, numbers in enumerate(made_up) if numbers is not None]
+            self._suggest(told, len(told), 0, 0, set())
+
+    def _is_plain(self, name: str) -> bool:
+        """Return whether an option of the sampler is a value, not a function or an object."""
+        return not re.search(r"Callable|Base\w+|FrozenTrial|ndarray", str(self._arguments[name].annotation))
+
+    def _refusal(self, key: str, name: str, valid: Sequence[str]) -> Problem:
+        if name in self._arguments and name not in (START, SEED):
+            rule = "the sampler takes a function or an object there, which a sweep file cannot hold"
+            return Problem(f"{key}.{name}", rule, remedy="Leave it out.")
+        said = {START: "search.initial_random says it; write it there.", SEED: "It is the sweep's own: sweep.seed."}
+        return Problem(f"{key}.{name}", "the sampler has no such option", remedy=said.get(name) or nearest(name, valid))
 
     def _sampler(self, seed: int) -> Any:
         arguments: dict[str, Any] = dict(self._options.options)
@@ -140,11 +162,6 @@ def _sampler_class(name: str) -> Any:
     import optuna
 
     return getattr(optuna.samplers, name)
-
-
-def _unknown(key: str, name: str, valid: Sequence[str]) -> Problem:
-    said = {START: "search.initial_random says it; write it there.", SEED: "It is the sweep's own: sweep.seed."}
-    return Problem(f"{key}.{name}", "the sampler has no such option", remedy=said.get(name) or nearest(name, valid))
 
 
 def suggested(compiled: Compiled, trial: Any) -> Latent:

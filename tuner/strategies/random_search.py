@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tuner.space import Space, derive_seed
 from tuner.strategies.base import Config, Observation, PointsFirst, Proposal, config_key
-from tuner.strategies.catalogue import Catalogue, full_axis
+from tuner.strategies.catalogue import Catalogue, full_axis, live_leaves
 
 DRAWS = 100  # how often to draw before the unseen configs of a countable space are looked for directly
 
@@ -21,7 +21,9 @@ class Draws:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._catalogue = Catalogue(space.leaves(), full_axis) if space.size() is not None else None
+        leaves = live_leaves(space.leaves())
+        countable = all(leaf.domain.size() is not None for leaf in leaves)
+        self._catalogue = Catalogue(leaves, full_axis) if countable else None
 
     @property
     def size(self) -> int | None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 import numpy as np
 
 from tuner.space import Choice, Leaf, Numeric, Space
+from tuner.space.values import option_texts
 from tuner.strategies.base import Config
 from tuner.strategies.compiled import Compiled
 from tuner.strategies.gp_cube import Cube, Rows
 
 SOME = 3  # failures that make a region worth a sentence
+WHOLE = 1e15  # whole numbers below it are written in full
+DIGITS = 12  # significant ones of an edge, at most
 
 
 @dataclass(frozen=True)
@@ -48,25 +53,39 @@ class Region:
         """Return which of the coordinates lie in it."""
         return coordinates == self.edge if self.sense == 0 else self.sense * (coordinates - self.edge) >= 0
 
-    def sentence(self, cube: Cube) -> str:
+    def sentence(self, cube: Cube, happened: str = "failed") -> str:
         """Return it for a person: "learning_rate >= 0.31: 9 of 9 failed"."""
         domain = self.leaf.domain
         if isinstance(domain, Choice):
-            what = f"= {domain.options[cube.option(self.place, int(self.edge))]}"
+            what = f"= {option_texts(domain.options)[cube.option(self.place, int(self.edge))]}"
         else:
             assert isinstance(domain, Numeric)
-            low, high = domain.latent
-            value = domain.from_latent(low + self.edge * (high - low))
-            what = f"{'>=' if self.sense > 0 else '<='} {value:.3g}"
-        return f"{self.leaf.name} {what}: {self.failed} of {self.failed} failed"
+            what = f"{'>=' if self.sense > 0 else '<='} {self._edge_text(domain)}"
+        return f"{self.leaf.name} {what}: {self.failed} of {self.failed} {happened}"
+
+    def _edge_text(self, domain: Numeric) -> str:
+        """Return the edge, a whole number in full, others as short as can be, rounded away from the failures."""
+        low, high = domain.latent
+        edge = domain.from_latent(low + self.edge * (high - low))
+        if edge == int(edge) and abs(edge) < WHOLE:
+            return f"{edge:.0f}"
+        exact = Decimal(f"{edge:.{DIGITS}g}")  # a hair off, after the way through the latent interval
+        ok = domain.from_latent(low + self.ok * (high - low)) if 0 <= self.ok <= 1 else -self.sense * math.inf
+        for digits in range(3, DIGITS + 1):
+            context = Context(prec=digits, rounding=ROUND_FLOOR if self.sense > 0 else ROUND_CEILING)
+            rounded = float(context.create_decimal(exact))
+            if self.sense * rounded > self.sense * ok:  # what did not fail stays outside
+                break
+        return f"{rounded:.0f}" if rounded == int(rounded) and abs(rounded) < WHOLE else f"{rounded:.{digits}g}"
 
 
-def sentences(space: Space, tried: Iterable[tuple[Config, bool]]) -> list[str]:
+def sentences(space: Space, tried: Iterable[tuple[Config, bool]], happened: str = "failed") -> list[str]:
     """Return where in a space configs fail, a sentence each: "learning_rate >= 0.31: 9 of 9 failed".
 
     Args:
         space: What was searched.
         tried: Configs that are over, and whether each failed by its own fault; those outside of the space are left out.
+        happened: What to say of those that failed.
     """
     compiled = Compiled(space)
     cube = Cube(compiled)
@@ -75,7 +94,7 @@ def sentences(space: Space, tried: Iterable[tuple[Config, bool]]) -> list[str]:
         return []
     rows = np.array([cube.row(numbers) for numbers, _ in known])
     found = regions(cube, rows, np.array([failed for _, failed in known]))
-    return [region.sentence(cube) for region in found if region.failed >= SOME]
+    return [region.sentence(cube, happened) for region in found if region.failed >= SOME]
 
 
 def regions(cube: Cube, rows: Rows, failed: Any) -> list[Region]:
