@@ -144,6 +144,21 @@ def test_what_may_be_put_right_is_one_sentence_with_key_and_remedy(tables, words
     assert words in warning
 
 
+@pytest.mark.parametrize(
+    ("domain", "most"),
+    [
+        (tuner.Normal(2, 1, bounds=(0, 5)), 5),
+        (tuner.Choice(["none", 3]), 3),
+        (tuner.Choice(["none", "some"]), None),
+        (tuner.Int(0, 4), 4),
+    ],
+)
+def test_the_longest_warm_up_is_the_highest_number_of_any_domain(domain, most):
+    warnings = warned(stopping={"rules": ["asha"]}, space=RATE | {"warmup_epochs": domain}, max_epochs=20)
+    assert len(warnings) == (most is not None)
+    assert all(f"(warmup_epochs: up to {most})" in warning for warning in warnings)
+
+
 def test_models_that_do_not_fit_into_memory_are_named():
     space = {"dense_units": tuner.Choice([64, 10**6]), "dense_layers": 2}
     sweep = tuner.Sweep(trainable="mlp", data={"name": "digits"}, space=space, search={"strategy": "grid"})

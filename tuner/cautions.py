@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from tuner.constraints import PARAMS, read
 from tuner.disk import size
 from tuner.machine import memory_bytes
-from tuner.space import Range, Uniform
+from tuner.space import Uniform
 from tuner.spec import Sweep
+from tuner.spec.checks import highest
 from tuner.stopping import Asha
 from tuner.strategies import RANDOM_START as LEARNING
 from tuner.strategies import make_strategy
@@ -164,11 +165,7 @@ def _warmup_epochs(sweep: Sweep) -> float:
     if not domains:
         fixed = sweep.baseline().get("warmup_epochs", 0)
         return fixed if isinstance(fixed, int | float) else 0
-    return max(
-        (domain.high if isinstance(domain, Range) else max(domain.values()))
-        for domain in domains
-        if isinstance(domain, Range) or domain.size() is not None
-    )
+    return max(0, *map(highest, domains))  # a user's function may have texts among its options
 
 
 def _brackets(options: Mapping[str, Any], most: int) -> int:
