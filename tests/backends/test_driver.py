@@ -818,6 +818,25 @@ def test_a_target_ends_the_sweep_and_what_is_in_flight(drive):
     assert [event.body["reason"] for event in driver.journal.events() if event.kind == "stop"] == [why, why]
 
 
+def test_only_what_meets_the_constraints_reaches_a_target(drive):
+    driver = drive(**TARGET, constraints=["latency < 5"])
+    slow, quick = driver.next(), driver.next()
+    assert not driver.report(slow.trial, 1, report(1, 0.95, latency=100.0)) and driver.over is None
+    # A resume judges by what the journal says, and so does the other trial.
+    assert again(driver).over is None and not driver.report(quick.trial, 1, report(1, 0.5, latency=4.0))
+    assert driver.report(quick.trial, 1, report(2, 0.92, latency=4.0))
+    assert driver.over == "target: t0002 reached 0.92 at epoch 2, where 0.9 was asked for" == again(driver).over
+    # What is in flight ends with it, whatever it is itself.
+    assert driver.report(slow.trial, 1, report(2, 0.97, latency=100.0))
+
+
+def test_a_config_of_which_a_repeat_breaks_a_constraint_reaches_no_target(drive):
+    driver = drive(**TARGET, constraints=["latency < 5"], search={"repeats": 2})
+    slow, quick = driver.next(), driver.next()
+    driver.report(slow.trial, 1, report(1, 0.95, latency=100.0))
+    assert not driver.report(quick.trial, 1, report(1, 0.95, latency=4.0)) and driver.over is None
+
+
 def test_a_target_that_was_reached_stays_so_and_a_better_one_goes_on(drive):
     driver, one, _ = reached(drive)
 

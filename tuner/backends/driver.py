@@ -25,6 +25,7 @@ from tuner.disk import failed
 from tuner.errors import TunerError
 from tuner.history import (
     FINISHED,
+    EpochRecord,
     Event,
     History,
     TrialRecord,
@@ -110,9 +111,11 @@ class Driver:
         self._held_at: float | None = None
         # Values to be minimised, in arrival order, as stopping rules read them.
         self._curves: dict[str, dict[int, float]] = {}
+        self._breaking: set[str] = set()  # trials of these that break a constraint so far
         for record in self.history.trials.values():
             for epoch, row in record.epochs.items() if record.stage in COMPARED else ():
                 self._note_value(record, epoch, row.metrics.get(sweep.metric))
+            self._note_constraints(record)
         self._clocks = Clocks(sweep.failure.epoch_timeout_s, self.history.trials.values())
         self.over = self._find_over()  # why the whole sweep is over, though some trials are left
         # Trials left without an end by a driver that died, and those to be tried again.
@@ -316,6 +319,8 @@ class Driver:
         if report.checkpoint:
             rows.append(Event("checkpoint", trial, attempt, report.epoch, report.checkpoint))
         self._note_value(record, report.epoch, report.metrics.get(self.sweep.metric))
+        row = EpochRecord(epoch_body(report), attempt, time.time())
+        self._note_constraints(dataclasses.replace(record, epochs={**record.epochs, report.epoch: row}))
         outcome = self._judge(record, report)
         over = self._find_over()
         if over and not self.over:
@@ -348,7 +353,7 @@ class Driver:
             return None  # it is done anyway: let it return
         curves = self._curves_known_to(record)
         for rule in self.rules:
-            reason = rule.decide(curves, record.trial, report.epoch, self.sweep.max_epochs)
+            reason = rule.decide(self._told_to(rule, curves), record.trial, report.epoch, self.sweep.max_epochs)
             if reason:
                 return Outcome("stopped", error=reason, elapsed_s=report.elapsed_s)
         more_s = record.duration_at(report.elapsed_s) - record.duration_s
@@ -369,7 +374,21 @@ class Driver:
 
     def _find_over(self) -> str | None:
         """Return why a rule ends the whole sweep."""
-        return next(filter(None, (rule.over(self._curves) for rule in self.rules)), None)
+        return next(filter(None, (rule.over(self._told_to(rule, self._curves)) for rule in self.rules)), None)
+
+    def _told_to(self, rule: Rule, curves: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
+        """Return the curves that a rule is told of; see Rule.feasible_only, and `ranking` for repeats."""
+        if not rule.feasible_only or not self._breaking:
+            return curves
+        trials = self.history.trials
+        proposals = {trials[trial].proposal for trial in self._breaking}
+        return {trial: curve for trial, curve in curves.items() if trials[trial].proposal not in proposals}
+
+    def _note_constraints(self, record: TrialRecord) -> None:
+        if record.constraints and self._curves.get(record.trial) and record.broken(self.sweep.metric, self.sweep.mode):
+            self._breaking.add(record.trial)
+        else:
+            self._breaking.discard(record.trial)
 
     def _note_value(self, record: TrialRecord, epoch: int, value: float | None) -> None:
         if value is None:
@@ -380,6 +399,7 @@ class Driver:
     def _forget_values(self, record: TrialRecord, start_epoch: int) -> None:
         curve = self._curves.get(record.trial, {})
         self._curves[record.trial] = {epoch: value for epoch, value in curve.items() if epoch <= start_epoch}
+        self._note_constraints(record)
 
     # -- what an end means ---------------------------------------------------------------------------------------
 
