@@ -145,6 +145,17 @@ def test_what_may_be_put_right_is_one_sentence_with_key_and_remedy(tables, words
 
 
 @pytest.mark.parametrize(
+    "tables", [{"constraints": ["params < 5"]}, {"objectives": {"params": "min"}}], ids=["constraint", "objective"]
+)
+def test_weights_that_nobody_counts_are_to_be_reported(tables):
+    (warning,) = warned(**tables)
+    assert warning.startswith(f"sweep.{next(iter(tables))}: the weights of this trainable's models cannot be counted")
+    space = {"dense_units": tuner.Choice([8, 16]), "dense_layers": 1}
+    sweep = tuner.Sweep(trainable="mlp", data={"name": "digits"}, space=space, search={"strategy": "grid"}, **tables)
+    assert not any("cannot be counted" in told for told in make_plan(sweep, 2, 0, memory=False).warnings)
+
+
+@pytest.mark.parametrize(
     ("domain", "most"),
     [
         (tuner.Normal(2, 1, bounds=(0, 5)), 5),

@@ -48,6 +48,7 @@ def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
 def _constraints(plan: Plan) -> Iterator[str]:
     found = plan.preflight
     if found is None or found.smallest is None or found.largest is None:
+        yield from _uncounted(plan)
         return
     for one in read(plan.sweep.constraints):
         if one.name == PARAMS and not one.holds(found.smallest.parameters) and not one.holds(found.largest.parameters):
@@ -56,6 +57,19 @@ def _constraints(plan: Plan) -> Iterator[str]:
                 f"sweep.constraints: the models of the space have {low:,} to {high:,} parameters, and neither end is "
                 f"{one.sign} {one.limit:,.0f}, so all trials may fail. Change the constraint, or the space."
             )
+
+
+def _uncounted(plan: Plan) -> Iterator[str]:
+    """Yield which key asks for weights that only the trainable itself can tell."""
+    found = plan.preflight
+    if plan.data_problem or (found and found.collapsed):
+        return
+    keys = ["sweep.constraints"] * any(one.name == PARAMS for one in read(plan.sweep.constraints))
+    for key in [*keys, *["sweep.objectives"] * (PARAMS in plan.sweep.objectives)]:
+        yield (
+            f"{key}: the weights of this trainable's models cannot be counted here, so {PARAMS} is known only where it "
+            f"reports it. Call trial.report({PARAMS}=...), or leave it out."
+        )
 
 
 def _budgets(plan: Plan) -> Iterator[str]:

@@ -335,6 +335,24 @@ def test_a_config_that_breaks_a_constraint_at_its_best_epoch_is_told_as_failed(d
     assert [entry.trial.trial for entry in ranking(driver.history.trials.values(), "score", "max")] == ["t0002"]
 
 
+@pytest.mark.parametrize("head", [{"constraints": ["latenzy < 5"]}, {"objectives": {"latenzy": "min"}}])
+def test_a_trial_that_never_reports_what_is_asked_for_fails_at_its_end(drive, head):
+    driver = drive(**head)
+    first, second, third = (driver.next() for _ in range(3))
+    # One epoch of several is enough, though the best one decides, and None says that it is not defined yet.
+    driver.report(first.trial, 1, report(1, 0.4, latenzy=None))
+    driver.report(first.trial, 1, report(2, 0.5))
+    driver.report(second.trial, 1, report(1, 0.5, latency=4.0))
+    driver.report(third.trial, 1, report(1, 0.5, latency=4.0))
+    driver.end(first.trial, 1, DONE)
+    driver.end(second.trial, 1, DONE)
+    driver.end(third.trial, 1, Outcome("stopped", None, None, 1.0))
+    told = [(record.status, record.cause) for record in driver.history.trials.values()]
+    assert told == [("completed", None), ("failed", "config.metric"), ("stopped", None)]
+    error = driver.history.trials[second.trial].error
+    assert 'must give "latenzy"' in error and "but got (score, latency)." in error and 'Write "latency"' in error
+
+
 def test_a_baseline_is_trained_whatever_the_constraints(drive):
     suggestion = Suggestion({"x": 9}, "baseline", "the defaults", 0, 0, 1)
     stage = Stage("baseline", after=-1, listed=lambda history: None if history.trials else suggestion)

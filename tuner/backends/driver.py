@@ -20,7 +20,7 @@ from tuner.backends.clocks import Clocks
 from tuner.backends.keeping import Keeping, repeats_left
 from tuner.backends.stage import COMPARED, Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
-from tuner.constraints import PARAMS
+from tuner.constraints import DERIVED, EPOCH_S, PARAMS, never_reported
 from tuner.disk import failed
 from tuner.errors import TunerError
 from tuner.history import (
@@ -413,6 +413,8 @@ class Driver:
 
     def _end(self, record: TrialRecord, outcome: Outcome) -> None:
         self._clocks.stop(record.trial)
+        if outcome.status == "completed" and (missing := self._never_reported(record)):
+            outcome = dataclasses.replace(outcome, status="failed", cause="config.metric", error=missing)
         if outcome.cause == STORAGE and self._halt(self._unwritable(outcome)):
             # No trial's fault, nor anything that trying again would help: it goes on at a resume.
             outcome = dataclasses.replace(outcome, status="interrupted")
@@ -428,6 +430,17 @@ class Driver:
         if record.status not in FINISHED:
             self._waiting.append(record)
         self._keeping.clean_up(record)
+
+    def _never_reported(self, record: TrialRecord) -> str | None:
+        """Return which metric of a constraint or an objective is missing; what a study compares with may lack it."""
+        if record.stage not in COMPARED:
+            return None
+        asked = {one.name: "sweep.constraints" for one in record.constraints}
+        asked |= dict.fromkeys(self.history.objectives, "sweep.objectives")
+        known = (EPOCH_S,) if record.params is None else DERIVED
+        wanted = {name: key for name, key in asked.items() if name not in known}
+        reported = dict.fromkeys(name for row in record.epochs.values() for name in row.metrics) if wanted else {}
+        return never_reported(wanted, list(reported))
 
     def _is_tried_again(self, record: TrialRecord, cause: str | None) -> bool:
         if cause == "timeout":  # once: a machine may stand still, but a config that hangs twice is not tried again
