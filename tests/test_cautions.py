@@ -29,6 +29,8 @@ GOOD = [
     {"search": {"strategy": "one_at_a_time"}, "defaults": {"learning_rate": 0.01}},
     {"search": {"strategy": "manual", "points": [{"learning_rate": 0.01}]}},
     {"search": {"trials": 12, "repeats": 2}},
+    {"search": {"strategy": "random", "trials": 3, "repeats": 2}, "stopping": {"rules": ["asha", "median"]}},
+    {"search": {"deterministic": True, "lookahead": 1, "repeats": 2}},
     {"stopping": {"rules": ["asha", "median", "plateau"]}, "max_epochs": 20},
     {"resources": {"max_concurrent": 2, "time_budget_s": 60.0, "epoch_budget": 50}},
     {"space": RATE | {"weight_decay": tuner.Uniform(0.0, 1e-3), "lr_min": tuner.Uniform(0.001, 0.09)}},
@@ -124,6 +126,20 @@ def test_a_good_sweep_has_no_warnings(tables):
         (
             {"stopping": {"rules": ["plateau"], "plateau": {"patience": 8}}, "max_epochs": 10},
             "stopping.plateau: grace_epochs + patience = 11 is not below max_epochs = 10",
+        ),
+        (
+            {"stopping": {"rules": ["asha"]}, "search": {"strategy": "random", "trials": 5}, "max_epochs": 20},
+            "stopping.asha.unjudged: the first 5 trials are never stopped, and there are only 5, so it never stops "
+            "one. Lower it, or raise search.trials.",
+        ),
+        (
+            {"stopping": {"rules": ["median"]}, "search": {"strategy": "random", "trials": 5}, "max_epochs": 20},
+            "stopping.median.min_trials: a trial is compared only with 5 others or more, and there are only 5, so it",
+        ),
+        (
+            {"search": {"strategy": "random", "deterministic": True, "lookahead": 2}, "cpus": 8},
+            "search.lookahead: with deterministic, only 2 trials may be under way, where 8 fit. Set it to 8, or "
+            "resources.max_concurrent = 2.",
         ),
         (
             {"resources": {"gpu_hours_budget": 2.0}},

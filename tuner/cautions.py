@@ -38,7 +38,8 @@ def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
         yield plan.data_problem
     yield from _search(plan)
     yield from _linear_scales(written)
-    yield from _stopping(written)
+    yield from _stopping(written, plan.trials)
+    yield from _waiting(plan)
     yield from _concurrency(plan, written)
     yield from _models(plan)
     yield from _budgets(plan)
@@ -130,7 +131,7 @@ def _linear_scales(sweep: Sweep) -> Iterator[str]:
             )
 
 
-def _stopping(sweep: Sweep) -> Iterator[str]:
+def _stopping(sweep: Sweep, trials: int) -> Iterator[str]:
     for rule in sweep.stopping.rules:
         options = sweep.stopping.options.get(rule, {})
         grace, most = options.get("grace_epochs"), sweep.max_epochs
@@ -144,6 +145,8 @@ def _stopping(sweep: Sweep) -> Iterator[str]:
                 f"stopping.{rule}: {needs} = {first} is not below max_epochs = {most}, so it never stops a trial. "
                 "Lower it, or raise max_epochs."
             )
+        elif (few := _too_few(rule, options, trials)) is not None:
+            yield few
         elif rule in ("asha", "median"):
             yield from _too_early(sweep, rule, grace)
         if rule == "asha" and options.get("brackets", 1) > (races := _brackets(options, most)) >= 1:
@@ -151,6 +154,18 @@ def _stopping(sweep: Sweep) -> Iterator[str]:
                 f"stopping.asha.brackets: the first rung of bracket {races + 1} is not below max_epochs = {most}, "
                 f"so its trials are never stopped. Set it to {races}, or raise max_epochs."
             )
+
+
+def _too_few(rule: str, options: Mapping[str, Any], trials: int) -> str | None:
+    """Return that there are no more trials than a rule needs before it stops the first one."""
+    if rule == "asha" and trials <= options["unjudged"]:
+        key, spared = "unjudged", f"the first {count(options['unjudged'], 'trial')} are never stopped"
+    elif rule == "median" and trials <= options["min_trials"]:
+        key, spared = "min_trials", f"a trial is compared only with {options['min_trials']} others or more"
+    else:
+        return None
+    few = f"there {'is' if trials == 1 else 'are'} only {trials}"
+    return f"stopping.{rule}.{key}: {spared}, and {few}, so it never stops one. Lower it, or raise search.trials."
 
 
 def _too_early(sweep: Sweep, rule: str, grace: int) -> Iterator[str]:
@@ -185,6 +200,16 @@ def _warmup_epochs(sweep: Sweep) -> float:
 def _brackets(options: Mapping[str, Any], most: int) -> int:
     """Return in how many of asha's brackets a trial can be stopped."""
     return len(Asha(**options).rungs(most))
+
+
+def _waiting(plan: Plan) -> Iterator[str]:
+    search, side_by_side = plan.sweep.search, plan.sweep.resources.max_concurrent or 1
+    most = search.lookahead * search.repeats
+    if search.deterministic and most < side_by_side:
+        yield (
+            f"search.lookahead: with deterministic, only {count(most, 'trial')} may be under way, where {side_by_side} "
+            f"fit. Set it to {-(-side_by_side // search.repeats)}, or resources.max_concurrent = {most}."
+        )
 
 
 def _concurrency(plan: Plan, written: Sweep) -> Iterator[str]:
