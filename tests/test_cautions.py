@@ -29,6 +29,8 @@ GOOD = [
     {"search": {"strategy": "one_at_a_time"}, "defaults": {"learning_rate": 0.01}},
     {"search": {"strategy": "manual", "points": [{"learning_rate": 0.01}]}},
     {"search": {"trials": 12, "repeats": 2}},
+    {"search": {"strategy": "random", "trials": 3, "repeats": 2}, "stopping": {"rules": ["asha", "median"]}},
+    {"search": {"deterministic": True, "lookahead": 1, "repeats": 2}},
     {"stopping": {"rules": ["asha", "median", "plateau"]}, "max_epochs": 20},
     {"resources": {"max_concurrent": 2, "time_budget_s": 60.0, "epoch_budget": 50}},
     {"space": RATE | {"weight_decay": tuner.Uniform(0.0, 1e-3), "lr_min": tuner.Uniform(0.001, 0.09)}},
@@ -126,6 +128,20 @@ def test_a_good_sweep_has_no_warnings(tables):
             "stopping.plateau: grace_epochs + patience = 11 is not below max_epochs = 10",
         ),
         (
+            {"stopping": {"rules": ["asha"]}, "search": {"strategy": "random", "trials": 5}, "max_epochs": 20},
+            "stopping.asha.unjudged: the first 5 trials are never stopped, and there are only 5, so it never stops "
+            "one. Lower it, or raise search.trials.",
+        ),
+        (
+            {"stopping": {"rules": ["median"]}, "search": {"strategy": "random", "trials": 5}, "max_epochs": 20},
+            "stopping.median.min_trials: a trial is compared only with 5 others or more, and there are only 5, so it",
+        ),
+        (
+            {"search": {"strategy": "random", "deterministic": True, "lookahead": 2}, "cpus": 8},
+            "search.lookahead: with deterministic, only 2 trials may be under way, where 8 fit. Set it to 8, or "
+            "resources.max_concurrent = 2.",
+        ),
+        (
             {"resources": {"gpu_hours_budget": 2.0}},
             "resources.gpu_hours_budget: trials have no GPU here (gpus_per_trial = 0), so none of its 2 GPU-hours is",
         ),
@@ -142,6 +158,32 @@ def test_a_good_sweep_has_no_warnings(tables):
 def test_what_may_be_put_right_is_one_sentence_with_key_and_remedy(tables, words):
     (warning,) = warned(**tables)
     assert words in warning
+
+
+@pytest.mark.parametrize(
+    "tables", [{"constraints": ["params < 5"]}, {"objectives": {"params": "min"}}], ids=["constraint", "objective"]
+)
+def test_weights_that_nobody_counts_are_to_be_reported(tables):
+    (warning,) = warned(**tables)
+    assert warning.startswith(f"sweep.{next(iter(tables))}: the weights of this trainable's models cannot be counted")
+    space = {"dense_units": tuner.Choice([8, 16]), "dense_layers": 1}
+    sweep = tuner.Sweep(trainable="mlp", data={"name": "digits"}, space=space, search={"strategy": "grid"}, **tables)
+    assert not any("cannot be counted" in told for told in make_plan(sweep, 2, 0, memory=False).warnings)
+
+
+@pytest.mark.parametrize(
+    ("domain", "most"),
+    [
+        (tuner.Normal(2, 1, bounds=(0, 5)), 5),
+        (tuner.Choice(["none", 3]), 3),
+        (tuner.Choice(["none", "some"]), None),
+        (tuner.Int(0, 4), 4),
+    ],
+)
+def test_the_longest_warm_up_is_the_highest_number_of_any_domain(domain, most):
+    warnings = warned(stopping={"rules": ["asha"]}, space=RATE | {"warmup_epochs": domain}, max_epochs=20)
+    assert len(warnings) == (most is not None)
+    assert all(f"(warmup_epochs: up to {most})" in warning for warning in warnings)
 
 
 def test_models_that_do_not_fit_into_memory_are_named():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tuner.constraints import Constraint, parse, read, unknown
+from tuner.constraints import Constraint, never_reported, parse, read, unknown
 from tuner.errors import Problem
 
 
@@ -67,3 +67,14 @@ def test_sentences_have_the_number():
 def test_an_unknown_metric_has_its_nearest_name():
     assert unknown("params", ["val_loss"], "k", "t") is None and unknown("epoch_s", [], "k", "t") is None
     assert unknown("val_los", ["val_loss"], "k", "t").remedy == 'Did you mean "val_loss"?'
+
+
+def test_what_was_never_reported_is_told_with_what_was():
+    asked = {"latenzy": "sweep.constraints", "size": "sweep.objectives"}
+    assert never_reported(asked, ["latenzy", "size"]) is None and never_reported({}, []) is None
+    assert never_reported(asked, ["score", "latency"]) == (
+        'trial.report must give "latenzy", which sweep.constraints asks for, in at least one epoch, but got '
+        '(score, latency). Write "latency" there, or rename it in the trainable, and start another sweep.'
+    )
+    assert "asks for, in at least one epoch, but got (latenzy). Report it, or" in never_reported(asked, ["latenzy"])
+    assert "Nobody else counts the weights" in never_reported({"params": "sweep.constraints"}, ["score"])

@@ -186,6 +186,18 @@ def test_time_is_summed_over_attempts_and_the_start_is_the_first_ones():
     assert ended.duration_s == 13.5
 
 
+def test_seconds_an_epoch_are_those_of_the_accepted_epochs_whatever_was_lost():
+    first = [attempt(1), *(epoch(n, 0.5, elapsed_s=2.0 * n + 1) for n in (1, 2))]
+    assert only(attempt(1)).epoch_s() is None
+    assert only(*first, epoch(3, 0.5, elapsed_s=7.0), end("completed", elapsed_s=8.0)).epoch_s() == 7.0 / 3
+    # Epoch 3 of the first attempt is dropped; the second starts for 60 s before its first epoch.
+    again = [attempt(2, start_epoch=2), epoch(3, 0.5, elapsed_s=62.0, attempt=2)]
+    record = only(*first, epoch(3, 0.5, elapsed_s=7.0), LOST, *again, epoch(4, 0.5, elapsed_s=64.0, attempt=2))
+    assert record.epoch_s() == record.at_best("epoch_s", "loss", "min") == (3.0 + 2.0 + 2.0) / 3
+    # Where all was lost, only the attempt that began anew counts.
+    assert only(*first, LOST, attempt(2), epoch(1, 0.5, elapsed_s=4.0, attempt=2)).epoch_s() == 4.0
+
+
 def test_an_attempt_whose_driver_was_killed_counts_as_far_as_it_reported():
     record = only(
         attempt(1), epoch(1, 0.5, elapsed_s=2.0), attempt(2, start_epoch=1), epoch(2, 0.5, elapsed_s=3.0, attempt=2)

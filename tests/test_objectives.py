@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tuner.objectives import front, scalarised
@@ -27,6 +29,12 @@ def test_what_dominates_is_never_told_as_worse(seed):
     assert told[2] > told[1] == told[4] and told[5] == max(told) == pytest.approx(max(told))
     # Units do not matter: each objective is scaled.
     assert scalarised([(a * 1e6 + 7, b) for a, b in POINTS], seed) == pytest.approx(told)
+
+
+def test_values_near_the_largest_float_are_scaled_too():
+    # inf: what the mean of several repeats may come to
+    told = scalarised([(-1.7e308, 1.0), (0.0, 1.0), (1.7e308, 1.0), (math.inf, 1.0)], 1)
+    assert all(map(math.isfinite, told)) and told == sorted(told) and told[0] < told[1] < told[2]
 
 
 def test_weights_reach_both_ends_of_the_front():

@@ -84,7 +84,7 @@ def test_constraints_add_a_column_and_what_they_ask_for(run):
     results = run(*trials, head={"constraints": ["train_loss < 0.6", "epoch_s <= 1.5"]})
     assert list(results.trials)[-2:] == ["best.epoch_s", "feasible"]
     assert [row["feasible"] for row in results.trial_rows()] == [False, True, None, None]
-    # No epoch reported it, so it is the trial's time over its epochs.
+    # No epoch reported it, so it is the mean time of the trial's epochs.
     assert [row["best.epoch_s"] for row in results.trial_rows()] == [1.5, 1.5, 1.5, None]
     best = results.best()
     assert (best.trial, best.value, best.of) == ("t0002", 0.4, 1)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from tuner.constraints import PARAMS, read
 from tuner.disk import size
 from tuner.machine import memory_bytes
-from tuner.space import Range, Uniform
+from tuner.space import Uniform
 from tuner.spec import Sweep
+from tuner.spec.checks import highest
 from tuner.stopping import Asha
 from tuner.strategies import RANDOM_START as LEARNING
 from tuner.strategies import make_strategy
@@ -37,7 +38,8 @@ def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
         yield plan.data_problem
     yield from _search(plan)
     yield from _linear_scales(written)
-    yield from _stopping(written)
+    yield from _stopping(written, plan.trials)
+    yield from _waiting(plan)
     yield from _concurrency(plan, written)
     yield from _models(plan)
     yield from _budgets(plan)
@@ -47,6 +49,7 @@ def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
 def _constraints(plan: Plan) -> Iterator[str]:
     found = plan.preflight
     if found is None or found.smallest is None or found.largest is None:
+        yield from _uncounted(plan)
         return
     for one in read(plan.sweep.constraints):
         if one.name == PARAMS and not one.holds(found.smallest.parameters) and not one.holds(found.largest.parameters):
@@ -55,6 +58,19 @@ def _constraints(plan: Plan) -> Iterator[str]:
                 f"sweep.constraints: the models of the space have {low:,} to {high:,} parameters, and neither end is "
                 f"{one.sign} {one.limit:,.0f}, so all trials may fail. Change the constraint, or the space."
             )
+
+
+def _uncounted(plan: Plan) -> Iterator[str]:
+    """Yield which key asks for weights that only the trainable itself can tell."""
+    found = plan.preflight
+    if plan.data_problem or (found and found.collapsed):
+        return
+    keys = ["sweep.constraints"] * any(one.name == PARAMS for one in read(plan.sweep.constraints))
+    for key in [*keys, *["sweep.objectives"] * (PARAMS in plan.sweep.objectives)]:
+        yield (
+            f"{key}: the weights of this trainable's models cannot be counted here, so {PARAMS} is known only where it "
+            f"reports it. Call trial.report({PARAMS}=...), or leave it out."
+        )
 
 
 def _budgets(plan: Plan) -> Iterator[str]:
@@ -115,7 +131,7 @@ def _linear_scales(sweep: Sweep) -> Iterator[str]:
             )
 
 
-def _stopping(sweep: Sweep) -> Iterator[str]:
+def _stopping(sweep: Sweep, trials: int) -> Iterator[str]:
     for rule in sweep.stopping.rules:
         options = sweep.stopping.options.get(rule, {})
         grace, most = options.get("grace_epochs"), sweep.max_epochs
@@ -129,6 +145,8 @@ def _stopping(sweep: Sweep) -> Iterator[str]:
                 f"stopping.{rule}: {needs} = {first} is not below max_epochs = {most}, so it never stops a trial. "
                 "Lower it, or raise max_epochs."
             )
+        elif (few := _too_few(rule, options, trials)) is not None:
+            yield few
         elif rule in ("asha", "median"):
             yield from _too_early(sweep, rule, grace)
         if rule == "asha" and options.get("brackets", 1) > (races := _brackets(options, most)) >= 1:
@@ -136,6 +154,18 @@ def _stopping(sweep: Sweep) -> Iterator[str]:
                 f"stopping.asha.brackets: the first rung of bracket {races + 1} is not below max_epochs = {most}, "
                 f"so its trials are never stopped. Set it to {races}, or raise max_epochs."
             )
+
+
+def _too_few(rule: str, options: Mapping[str, Any], trials: int) -> str | None:
+    """Return that there are no more trials than a rule needs before it stops the first one."""
+    if rule == "asha" and trials <= options["unjudged"]:
+        key, spared = "unjudged", f"the first {count(options['unjudged'], 'trial')} are never stopped"
+    elif rule == "median" and trials <= options["min_trials"]:
+        key, spared = "min_trials", f"a trial is compared only with {options['min_trials']} others or more"
+    else:
+        return None
+    few = f"there {'is' if trials == 1 else 'are'} only {trials}"
+    return f"stopping.{rule}.{key}: {spared}, and {few}, so it never stops one. Lower it, or raise search.trials."
 
 
 def _too_early(sweep: Sweep, rule: str, grace: int) -> Iterator[str]:
@@ -164,16 +194,22 @@ def _warmup_epochs(sweep: Sweep) -> float:
     if not domains:
         fixed = sweep.baseline().get("warmup_epochs", 0)
         return fixed if isinstance(fixed, int | float) else 0
-    return max(
-        (domain.high if isinstance(domain, Range) else max(domain.values()))
-        for domain in domains
-        if isinstance(domain, Range) or domain.size() is not None
-    )
+    return max(0, *map(highest, domains))  # a user's function may have texts among its options
 
 
 def _brackets(options: Mapping[str, Any], most: int) -> int:
     """Return in how many of asha's brackets a trial can be stopped."""
     return len(Asha(**options).rungs(most))
+
+
+def _waiting(plan: Plan) -> Iterator[str]:
+    search, side_by_side = plan.sweep.search, plan.sweep.resources.max_concurrent or 1
+    most = search.lookahead * search.repeats
+    if search.deterministic and most < side_by_side:
+        yield (
+            f"search.lookahead: with deterministic, only {count(most, 'trial')} may be under way, where {side_by_side} "
+            f"fit. Set it to {-(-side_by_side // search.repeats)}, or resources.max_concurrent = {most}."
+        )
 
 
 def _concurrency(plan: Plan, written: Sweep) -> Iterator[str]:

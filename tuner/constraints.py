@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.errors import Problem, nearest
@@ -72,3 +73,23 @@ def unknown(name: str, known: Iterable[str], key: str, text: str) -> Problem | N
     if name in names:
         return None
     return Problem(key, f"{name} is no metric of the trainable", text, nearest(name, names))
+
+
+def never_reported(asked: Mapping[str, str], reported: Sequence[str]) -> str | None:
+    """Return what is wrong with a trial that is over, and has not reported what was asked of it; None: it has.
+
+    Args:
+        asked: Metric -> which key of the sweep asks for it.
+        reported: Every metric that an epoch of the trial has reported.
+    """
+    missing = next((name for name in asked if name not in reported), None)
+    if missing is None:
+        return None
+    close = difflib.get_close_matches(missing, reported, n=1, cutoff=0.5)
+    remedy = f'Write "{close[0]}" there, or rename it in the trainable' if close else "Report it, or leave it out there"
+    if missing == PARAMS:
+        remedy = "Nobody else counts the weights of this trainable: report them, or leave it out there"
+    return (
+        f'trial.report must give "{missing}", which {asked[missing]} asks for, in at least one epoch, '
+        f"but got ({', '.join(reported) or 'no metrics'}). {remedy}, and start another sweep."
+    )

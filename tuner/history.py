@@ -134,8 +134,21 @@ class TrialRecord:
         if told is None and name == PARAMS:
             return self.params
         if told is None and name == EPOCH_S and self.epochs:
-            return self.duration_s / len(self.epochs)
+            return self.epoch_s()
         return told
+
+    def epoch_s(self) -> float | None:
+        """Return the mean seconds of the accepted epochs, a trial's start included; None without any.
+
+        What a lost worker costs is no part of it: neither the epochs that were dropped, nor the start of the next
+        attempt, which is in the time of its first epoch.
+        """
+        took = []
+        for epoch, row in self.epochs.items():
+            before = self.epochs.get(epoch - 1)
+            if before is None or before.attempt == row.attempt:
+                took.append(row.body["elapsed_s"] - (before.body["elapsed_s"] if before else 0.0))
+        return sum(took) / len(took) if took else None
 
     def broken(self, metric: str, mode: str) -> str | None:
         """Return which of the sweep's constraints does not hold at the best epoch, in a sentence; None: all do."""

@@ -6,11 +6,13 @@ A point is a tuple of finite numbers, each of them minimised.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 
 Point = tuple[float, ...]
 # Knowles (2006), "ParEGO": how much the weighted sum counts beside the largest weighted term.
 _RHO = 0.05
+_MOST = sys.float_info.max
 
 
 def front(points: Sequence[Point]) -> list[int]:
@@ -42,6 +44,8 @@ def scalarised(points: Sequence[Point], seed: int) -> list[float]:
     """
     if not points:
         return []
+    # Halves of finite values: no span overflows, and what is scaled stays the same.
+    points = [tuple(max(-_MOST, min(_MOST, value)) / 2 for value in point) for point in points]
     spans = [(min(values), max(values)) for values in zip(*points, strict=True)]
     draw = random.Random(seed)
     shares = [draw.expovariate(1.0) for _ in spans]

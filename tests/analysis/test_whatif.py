@@ -7,8 +7,9 @@ import random
 import pytest
 
 from tuner.analysis.whatif import Stop, what_if
+from tuner.constraints import read
 from tuner.history import EpochRecord, TrialRecord
-from tuner.stopping import Asha, Median, Plateau
+from tuner.stopping import Asha, Median, Plateau, Target
 
 
 def trial(number, values, status="completed", start=0.0, stage="search", proposal=None, repeat=1):
@@ -90,8 +91,21 @@ def test_the_last_epoch_is_never_cut():
     assert asked(records, Asha(grace_epochs=4)).stops == ()
 
 
+def test_a_target_is_reached_only_by_what_meets_the_constraints():
+    records = [trial(1, [0.5, 0.95, 0.95, 0.95]), trial(2, [0.1, 0.2, 0.9, 0.9], start=0.5)]
+    reach = Target(value=0.9).for_mode("max")
+    assert {stop.trial: stop.epoch for stop in asked(records, reach).stops} == {"t0001": 2, "t0002": 2}
+    for record, latency in zip(records, (100.0, 4.0), strict=True):
+        record.constraints = read(["latency < 5"])
+        for row in record.epochs.values():
+            row.metrics["latency"] = latency
+    assert {stop.trial: stop.epoch for stop in asked(records, reach).stops} == {"t0002": 3}
+
+
 def test_a_rule_is_not_asked_at_the_last_epoch_as_in_a_sweep():
     class Always:
+        feasible_only = False
+
         def decide(self, curves, trial, epoch, max_epochs):
             return "always"
 

@@ -335,6 +335,24 @@ def test_a_config_that_breaks_a_constraint_at_its_best_epoch_is_told_as_failed(d
     assert [entry.trial.trial for entry in ranking(driver.history.trials.values(), "score", "max")] == ["t0002"]
 
 
+@pytest.mark.parametrize("head", [{"constraints": ["latenzy < 5"]}, {"objectives": {"latenzy": "min"}}])
+def test_a_trial_that_never_reports_what_is_asked_for_fails_at_its_end(drive, head):
+    driver = drive(**head)
+    first, second, third = (driver.next() for _ in range(3))
+    # One epoch of several is enough, though the best one decides, and None says that it is not defined yet.
+    driver.report(first.trial, 1, report(1, 0.4, latenzy=None))
+    driver.report(first.trial, 1, report(2, 0.5))
+    driver.report(second.trial, 1, report(1, 0.5, latency=4.0))
+    driver.report(third.trial, 1, report(1, 0.5, latency=4.0))
+    driver.end(first.trial, 1, DONE)
+    driver.end(second.trial, 1, DONE)
+    driver.end(third.trial, 1, Outcome("stopped", None, None, 1.0))
+    told = [(record.status, record.cause) for record in driver.history.trials.values()]
+    assert told == [("completed", None), ("failed", "config.metric"), ("stopped", None)]
+    error = driver.history.trials[second.trial].error
+    assert 'must give "latenzy"' in error and "but got (score, latency)." in error and 'Write "latency"' in error
+
+
 def test_a_baseline_is_trained_whatever_the_constraints(drive):
     suggestion = Suggestion({"x": 9}, "baseline", "the defaults", 0, 0, 1)
     stage = Stage("baseline", after=-1, listed=lambda history: None if history.trials else suggestion)
@@ -380,7 +398,7 @@ def test_params_and_seconds_are_objectives_that_nobody_reports(drive):
     driver = drive({"measure": lambda config: 70}, objectives={"params": "min", "epoch_s": "min"})
     complete(driver, driver.next(), 0.4, 0.5)
     (seen,) = driver.observations()
-    assert seen.values == (-0.5, 70, 0.5)  # DONE says that it took 1 s
+    assert seen.values == (-0.5, 70, 0.1)
 
 
 def test_the_checkpoints_of_the_pareto_set_stay(drive):
@@ -816,6 +834,25 @@ def test_a_target_ends_the_sweep_and_what_is_in_flight(drive):
     # said once in the journal, and each trial's decision with its reason
     assert [event.body for event in driver.journal.events() if event.kind == "note"] == [{"over": why}]
     assert [event.body["reason"] for event in driver.journal.events() if event.kind == "stop"] == [why, why]
+
+
+def test_only_what_meets_the_constraints_reaches_a_target(drive):
+    driver = drive(**TARGET, constraints=["latency < 5"])
+    slow, quick = driver.next(), driver.next()
+    assert not driver.report(slow.trial, 1, report(1, 0.95, latency=100.0)) and driver.over is None
+    # A resume judges by what the journal says, and so does the other trial.
+    assert again(driver).over is None and not driver.report(quick.trial, 1, report(1, 0.5, latency=4.0))
+    assert driver.report(quick.trial, 1, report(2, 0.92, latency=4.0))
+    assert driver.over == "target: t0002 reached 0.92 at epoch 2, where 0.9 was asked for" == again(driver).over
+    # What is in flight ends with it, whatever it is itself.
+    assert driver.report(slow.trial, 1, report(2, 0.97, latency=100.0))
+
+
+def test_a_config_of_which_a_repeat_breaks_a_constraint_reaches_no_target(drive):
+    driver = drive(**TARGET, constraints=["latency < 5"], search={"repeats": 2})
+    slow, quick = driver.next(), driver.next()
+    driver.report(slow.trial, 1, report(1, 0.95, latency=100.0))
+    assert not driver.report(quick.trial, 1, report(1, 0.95, latency=4.0)) and driver.over is None
 
 
 def test_a_target_that_was_reached_stays_so_and_a_better_one_goes_on(drive):

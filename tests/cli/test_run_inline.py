@@ -139,6 +139,17 @@ def test_a_finished_sweep_can_be_extended(project, capsys):
     assert "best of 6, so optimistic" in out
 
 
+def test_a_target_that_was_reached_is_followed_by_a_command_that_goes_on(project, capsys):
+    target = ["--set", 'stopping.rules=["target"]', "--set", "stopping.target.value=0.1"]
+    assert run_command([*INLINE, *target]) == 0
+    out = capsys.readouterr().out
+    assert "mine: 1 trial in" in out and "ended by  target: t0001 reached" in out
+    command = out.splitlines()[-1]
+    assert re.search(r"resume runs/mine --set stopping\.target\.value=0\.\d+$", command)
+    assert run_command([*shlex.split(command)[1:], "--backend", "inline"]) == 0
+    assert "[2/4] t0002" in capsys.readouterr().out
+
+
 def test_a_budget_is_told_while_it_runs_and_at_the_end_and_a_larger_one_goes_on(project, capsys):
     assert run_command([*INLINE, "--set", "resources.epoch_budget=4"]) == 0
     out = capsys.readouterr().out

@@ -59,6 +59,13 @@ def test_the_first_epochs_never_decide():  # trap 11
     assert Median().decide(curves, "own", 2, 10) is None
 
 
+def test_losses_near_the_largest_float_are_compared():
+    others = {f"t{i}": curve(1.7e308, 1.7e308, 1.7e308) for i in range(5)}
+
+    assert Median().decide(others | {"own": curve(1.7e308, 1.6e308, 1.7e308)}, "own", 3, 10) is None
+    assert Median().decide(others | {"own": curve(math.inf, math.inf, math.inf)}, "own", 3, 10)
+
+
 def test_few_others_let_everything_go_on():  # trap 28: it goes on, it does not pause
     four = dict(list(OTHERS.items())[:4]) | {"own": curve(99, 99, 99)}
     # the fifth has not come as far

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tuner.history import FINISHED, Ranked, TrialRecord, ranking
 
@@ -15,6 +15,8 @@ STAGES = ("search", "refine")
 
 class Rule(Protocol):
     """A stopping rule, as in tuner.stopping."""
+
+    feasible_only: ClassVar[bool]
 
     def decide(self, curves: dict[str, dict[int, float]], trial: str, epoch: int, max_epochs: int, /) -> str | None:
         """Return a reason to stop the trial at this epoch, or None."""
@@ -106,6 +108,7 @@ def _replay(
 ) -> dict[str, Stop]:
     """Return the stops that the rules decide on, as the driver asks them: report by report, first rule first."""
     curves: dict[str, dict[int, float]] = {record.trial: {} for record in whole}
+    breaking: dict[str, int] = {}  # trials that break a constraint so far, with their proposal
     reports = sorted((row.at, record.number, epoch, record) for record in whole for epoch, row in record.epochs.items())
     stops: dict[str, Stop] = {}
     for _, _, epoch, record in reports:
@@ -114,7 +117,13 @@ def _replay(
         value = record.epochs[epoch].metrics.get(metric)
         if value is not None:
             curves[record.trial][epoch] = sign * value if math.isfinite(value) else math.inf
-        reasons = (rule.decide(curves, record.trial, epoch, max_epochs) for rule in rules)
+        breaking.pop(record.trial, None)
+        if record.constraints and _until(record, epoch).broken(metric, "min" if sign > 0 else "max"):
+            breaking[record.trial] = record.proposal
+        feasible = {one.trial: curves[one.trial] for one in whole if one.proposal not in breaking.values()}
+        reasons = (
+            rule.decide(feasible if rule.feasible_only else curves, record.trial, epoch, max_epochs) for rule in rules
+        )
         reason = next(filter(None, reasons), None) if epoch < max_epochs else None
         if reason:
             stops[record.trial] = Stop(record.trial, epoch, len(record.epochs), reason)
@@ -123,10 +132,11 @@ def _replay(
 
 def _cut(record: TrialRecord, stop: Stop | None) -> TrialRecord:
     """Return the trial as it would have been: without the epochs after its stop."""
-    if stop is None:
-        return record
-    epochs = {epoch: row for epoch, row in record.epochs.items() if epoch <= stop.epoch}
-    return dataclasses.replace(record, epochs=epochs, status="stopped")
+    return record if stop is None else dataclasses.replace(_until(record, stop.epoch), status="stopped")
+
+
+def _until(record: TrialRecord, epoch: int) -> TrialRecord:
+    return dataclasses.replace(record, epochs={at: row for at, row in record.epochs.items() if at <= epoch})
 
 
 def _of_same_config(entry: Ranked, among: Sequence[Ranked]) -> Ranked:

@@ -20,11 +20,12 @@ from tuner.backends.clocks import Clocks
 from tuner.backends.keeping import Keeping, repeats_left
 from tuner.backends.stage import COMPARED, Stage, Suggestion
 from tuner.backends.worker import STORAGE, Job, Outcome, Report, epoch_body, is_finite
-from tuner.constraints import PARAMS
+from tuner.constraints import DERIVED, EPOCH_S, PARAMS, never_reported
 from tuner.disk import failed
 from tuner.errors import TunerError
 from tuner.history import (
     FINISHED,
+    EpochRecord,
     Event,
     History,
     TrialRecord,
@@ -110,9 +111,11 @@ class Driver:
         self._held_at: float | None = None
         # Values to be minimised, in arrival order, as stopping rules read them.
         self._curves: dict[str, dict[int, float]] = {}
+        self._breaking: set[str] = set()  # trials of these that break a constraint so far
         for record in self.history.trials.values():
             for epoch, row in record.epochs.items() if record.stage in COMPARED else ():
                 self._note_value(record, epoch, row.metrics.get(sweep.metric))
+            self._note_constraints(record)
         self._clocks = Clocks(sweep.failure.epoch_timeout_s, self.history.trials.values())
         self.over = self._find_over()  # why the whole sweep is over, though some trials are left
         # Trials left without an end by a driver that died, and those to be tried again.
@@ -316,6 +319,8 @@ class Driver:
         if report.checkpoint:
             rows.append(Event("checkpoint", trial, attempt, report.epoch, report.checkpoint))
         self._note_value(record, report.epoch, report.metrics.get(self.sweep.metric))
+        row = EpochRecord(epoch_body(report), attempt, time.time())
+        self._note_constraints(dataclasses.replace(record, epochs={**record.epochs, report.epoch: row}))
         outcome = self._judge(record, report)
         over = self._find_over()
         if over and not self.over:
@@ -348,7 +353,7 @@ class Driver:
             return None  # it is done anyway: let it return
         curves = self._curves_known_to(record)
         for rule in self.rules:
-            reason = rule.decide(curves, record.trial, report.epoch, self.sweep.max_epochs)
+            reason = rule.decide(self._told_to(rule, curves), record.trial, report.epoch, self.sweep.max_epochs)
             if reason:
                 return Outcome("stopped", error=reason, elapsed_s=report.elapsed_s)
         more_s = record.duration_at(report.elapsed_s) - record.duration_s
@@ -369,7 +374,21 @@ class Driver:
 
     def _find_over(self) -> str | None:
         """Return why a rule ends the whole sweep."""
-        return next(filter(None, (rule.over(self._curves) for rule in self.rules)), None)
+        return next(filter(None, (rule.over(self._told_to(rule, self._curves)) for rule in self.rules)), None)
+
+    def _told_to(self, rule: Rule, curves: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
+        """Return the curves that a rule is told of; see Rule.feasible_only, and `ranking` for repeats."""
+        if not rule.feasible_only or not self._breaking:
+            return curves
+        trials = self.history.trials
+        proposals = {trials[trial].proposal for trial in self._breaking}
+        return {trial: curve for trial, curve in curves.items() if trials[trial].proposal not in proposals}
+
+    def _note_constraints(self, record: TrialRecord) -> None:
+        if record.constraints and self._curves.get(record.trial) and record.broken(self.sweep.metric, self.sweep.mode):
+            self._breaking.add(record.trial)
+        else:
+            self._breaking.discard(record.trial)
 
     def _note_value(self, record: TrialRecord, epoch: int, value: float | None) -> None:
         if value is None:
@@ -380,6 +399,7 @@ class Driver:
     def _forget_values(self, record: TrialRecord, start_epoch: int) -> None:
         curve = self._curves.get(record.trial, {})
         self._curves[record.trial] = {epoch: value for epoch, value in curve.items() if epoch <= start_epoch}
+        self._note_constraints(record)
 
     # -- what an end means ---------------------------------------------------------------------------------------
 
@@ -393,6 +413,8 @@ class Driver:
 
     def _end(self, record: TrialRecord, outcome: Outcome) -> None:
         self._clocks.stop(record.trial)
+        if outcome.status == "completed" and (missing := self._never_reported(record)):
+            outcome = dataclasses.replace(outcome, status="failed", cause="config.metric", error=missing)
         if outcome.cause == STORAGE and self._halt(self._unwritable(outcome)):
             # No trial's fault, nor anything that trying again would help: it goes on at a resume.
             outcome = dataclasses.replace(outcome, status="interrupted")
@@ -408,6 +430,17 @@ class Driver:
         if record.status not in FINISHED:
             self._waiting.append(record)
         self._keeping.clean_up(record)
+
+    def _never_reported(self, record: TrialRecord) -> str | None:
+        """Return which metric of a constraint or an objective is missing; what a study compares with may lack it."""
+        if record.stage not in COMPARED:
+            return None
+        asked = {one.name: "sweep.constraints" for one in record.constraints}
+        asked |= dict.fromkeys(self.history.objectives, "sweep.objectives")
+        known = (EPOCH_S,) if record.params is None else DERIVED
+        wanted = {name: key for name, key in asked.items() if name not in known}
+        reported = dict.fromkeys(name for row in record.epochs.values() for name in row.metrics) if wanted else {}
+        return never_reported(wanted, list(reported))
 
     def _is_tried_again(self, record: TrialRecord, cause: str | None) -> bool:
         if cause == "timeout":  # once: a machine may stand still, but a config that hangs twice is not tried again

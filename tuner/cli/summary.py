@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -211,8 +212,42 @@ def next_commands(results: Results) -> Iterator[str]:
     ]:
         larger = [f"{budget.key}={2 * budget.limit:.15g}" for budget in spent]
         yield command("resume", results.folder, *(part for text in larger for part in ("--set", text)))
+    elif (reached := _target_reached(results)) is not None:  # more trials alone would not go on
+        all_begun = _configs(results) >= _as_changed(results)["search"]["trials"]
+        better = f"stopping.target.value={_better(reached, results.mode)}"
+        yield command("resume", results.folder, *(("--trials", str(more)) if all_begun else ()), "--set", better)
     else:
         yield command("resume", results.folder, "--trials", str(more))
+
+
+def _target_reached(results: Results) -> float | None:
+    """Return the best value of a sweep that has reached its target; None for any other."""
+    stopping, metric, mode = _as_changed(results).get("stopping", {}), results.metric, results.mode
+    if "target" not in stopping.get("rules", ()):
+        return None
+    feasible = (record for record in results.records() if results.is_feasible(record) is not False)
+    values = [record.best_value(metric, mode) for record in feasible]
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    wanted, best = stopping["target"]["value"], max(known) if mode == "max" else min(known)
+    return best if (best >= wanted if mode == "max" else best <= wanted) else None
+
+
+def _as_changed(results: Results) -> Mapping[str, Any]:
+    """Return the sweep's tables with what resumes have changed of them."""
+    from tuner.spec.files import override
+
+    tables = copy.deepcopy(dict(results.sweep))
+    for text in results.history.overrides:
+        override(tables, text, [])
+    return tables
+
+
+def _better(value: float, mode: str) -> str:
+    """Return a value that is somewhat better: a tenth of it, or of what is missing to 1."""
+    room = 1 - value if mode == "max" and 0 < value < 1 else abs(value) or 1.0
+    return f"{value + (0.1 if mode == 'max' else -0.1) * room:.3g}"
 
 
 def _configs(results: Results) -> int:

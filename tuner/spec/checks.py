@@ -151,12 +151,13 @@ def _tails(domain: Normal) -> tuple[float, float]:
 
 def _check_epochs(named: Sequence[Named], max_epochs: int, key: str) -> Iterator[Problem]:
     for where, name, domain in named:
-        if name == "epochs" and (highest := _highest(domain)) > max_epochs:
+        if name == "epochs" and (most := highest(domain)) > max_epochs:
             rule, remedy = f"epochs may not exceed max_epochs = {max_epochs}", f"Lower it, or raise {key}."
-            yield Problem(where, rule, f"{highest:g}", remedy)
+            yield Problem(where, rule, f"{most:g}", remedy)
 
 
-def _highest(domain: Domain) -> float:
+def highest(domain: Domain) -> float:
+    """Return the highest number that a domain gives, up to 4 sigma of an unbounded normal; -inf without a number."""
     numbers = (v for v in _extremes(domain) if isinstance(v, int | float) and not isinstance(v, bool))
     return max(numbers, default=-math.inf)
 

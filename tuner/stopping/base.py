@@ -20,6 +20,8 @@ class Rule(Options):
     """
 
     name: ClassVar[str]
+    feasible_only: ClassVar[bool] = False
+    """Whether it is told only of configs that meet the sweep's constraints so far; the trial's own may be missing."""
 
     def for_mode(self, mode: str) -> Rule:
         """Return the rule as a sweep of this mode ("max" or "min") needs it: its options may be metric values."""

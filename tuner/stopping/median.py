@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean, median
+from statistics import median
 from typing import ClassVar
 
 from pydantic import Field
@@ -52,4 +52,5 @@ def _no_worse(value: float, than: float) -> bool:
 
 
 def _running_mean(curve: Curve, epoch: int) -> float:
-    return fmean(worst_if_undefined(value) for at, value in curve.items() if at <= epoch)
+    values = [worst_if_undefined(value) for at, value in curve.items() if at <= epoch]
+    return sum(value / len(values) for value in values)  # a sum of them could be too large for a float

@@ -10,7 +10,7 @@ from tuner.stopping.base import Curves, Rule, best_until
 
 
 class Target(Rule):
-    """Ends the whole sweep once a trial's metric is as good as `value`.
+    """Ends the whole sweep once a trial's metric is as good as `value`, and the trial meets the constraints.
 
     That trial ends there, no other begins any more, and what is running ends with its next report. A resume does not go
     on, unless it asks for a better value: --set stopping.target.value=0.99.
@@ -20,6 +20,7 @@ class Target(Rule):
     """
 
     name: ClassVar[str] = "target"
+    feasible_only: ClassVar[bool] = True
 
     value: float = Field(allow_inf_nan=False)
 
@@ -31,7 +32,7 @@ class Target(Rule):
         return rule
 
     def decide(self, curves: Curves, trial: str, epoch: int, max_epochs: int) -> str | None:
-        return self.over({trial: curves[trial]}) or self.over(curves)
+        return self.over({trial: curves.get(trial, {})}) or self.over(curves)
 
     def over(self, curves: Curves) -> str | None:
         wanted = self._sign * self.value
