@@ -373,6 +373,7 @@ def test_latest_is_the_one_that_was_written_to_last_not_the_one_that_was_looked_
     ("given", "remedy"),
     [
         ("frist", 'Did you mean "first"?'),
+        ("latset", 'Did you mean "latest"?'),
         ("no_run", "Valid: between, first, last."),
         ("", "Valid: between, first, last."),
         ("a\0b", "Valid: between, first, last."),

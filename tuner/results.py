@@ -308,7 +308,8 @@ def find_run(
                 f"{folder}: it was ended before its first row was committed, so there is nothing to go on with. "
                 f"Start it again: tuner run SWEEP --storage {folder.parent} --name {folder.name}"
             )
-    remedy = nearest(text, [*names, "latest"] if names else []) or "`tuner ls` lists the runs."
+    close = nearest(text, [*names, "latest"]) if names else ""
+    remedy = close if close.startswith("Did") else nearest(text, names) or "`tuner ls` lists the runs."
     raise RunError(
         f"{text}: RUN must be a run folder, a name in {storage}, or latest, but there is none there. {remedy}"
     )

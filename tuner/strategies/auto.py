@@ -68,7 +68,7 @@ class Auto(Modelled):
 
     def _is_whole(self, history: Sequence[Observation]) -> bool:
         """Return whether the trials suffice for all configs of the space that were not known before the search."""
-        before = set(self._keys.of(history)[: count_earlier(history)])
+        before = self._counted(history[: count_earlier(history)])
         return self.total is not None and self.total - len(before) <= self._trials
 
     def _start(self, history: Sequence[Observation], seen: set[str], why: str) -> Proposal | None:
