@@ -195,6 +195,8 @@ def test_seconds_an_epoch_are_those_of_the_accepted_epochs_whatever_was_lost():
     record = only(*first, epoch(3, 0.5, elapsed_s=7.0), LOST, *again, epoch(4, 0.5, elapsed_s=64.0, attempt=2))
     assert record.epoch_s() == record.at_best("epoch_s", "loss", "min") == (3.0 + 2.0 + 2.0) / 3
     # Where all was lost, only the attempt that began anew counts.
+    sparse = [attempt(1), epoch(2, 0.5, elapsed_s=3.0), epoch(4, 0.5, elapsed_s=5.0)]
+    assert only(*sparse).epoch_s() == (3.0 + 2.0) / 2
     assert only(*first, LOST, attempt(2), epoch(1, 0.5, elapsed_s=4.0, attempt=2)).epoch_s() == 4.0
 
 

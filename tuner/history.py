@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -143,11 +144,11 @@ class TrialRecord:
         What a lost worker costs is no part of it: neither the epochs that were dropped, nor the start of the next
         attempt, which is in the time of its first epoch.
         """
-        took = []
-        for epoch, row in self.epochs.items():
-            before = self.epochs.get(epoch - 1)
-            if before is None or before.attempt == row.attempt:
-                took.append(row.body["elapsed_s"] - (before.body["elapsed_s"] if before else 0.0))
+        rows = [self.epochs[epoch] for epoch in sorted(self.epochs)]
+        took = [row.body["elapsed_s"] for row in rows[:1]]
+        for before, row in itertools.pairwise(rows):  # a function may report every other epoch
+            if before.attempt == row.attempt:
+                took.append(row.body["elapsed_s"] - before.body["elapsed_s"])
         return sum(took) / len(took) if took else None
 
     def broken(self, metric: str, mode: str) -> str | None:
