@@ -2,7 +2,7 @@
 
     python -m benchmarks.search                                  everything, 20 seeds (see `make bench-search`)
     python -m benchmarks.search --competitors auto random --tasks ridge mixed --seeds 5
-    python -m benchmarks.search --held-out                       functions that nothing was tuned on
+    python -m benchmarks.search --held-out                       the functions outside of the list
 
 Runs are simulated in virtual time, so a trial costs nothing but its proposal. Every run is kept in build/bench-search
 and not made again until its task, its competitor's code or the simulation changes. Writes OUT.json, the figures to the

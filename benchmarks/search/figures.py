@@ -24,6 +24,9 @@ COLOURS = {
     "optuna": "#8B4513",
     "random": "#999999",
     "quasi_random": "#D55E00",
+    "anneal": "#6A3D9A",
+    "hyperopt.fmin anneal": "#6A3D9A",
+    "hyperopt.fmin rand": "#999999",
 }
 DASHED = {"hyperopt.fmin tpe", "hyperopt.fmin anneal", "hyperopt.fmin rand", "optuna.Study", "Ray HyperOptSearch"}
 FLOOR = 1e-5  # regrets below it are drawn there

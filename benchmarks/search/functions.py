@@ -1,8 +1,8 @@
 """Analytic functions with a known optimum, over spaces as a sweep has them.
 
 No optimum lies in the middle of its space, where a strategy that begins there would find it. DEFAULT are the
-benchmark's, HELD_OUT those that nothing is tuned on. To add one: write it below, and name it in a list at the end; a
-test holds every one to its optimum.
+benchmark's, HELD_OUT those that constants are not chosen on. To add one: write it below, and name it in a list at the
+end; a test holds every one to its optimum.
 """
 
 from __future__ import annotations
