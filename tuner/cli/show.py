@@ -22,7 +22,7 @@ Trial = Annotated[
 
 
 def show(run: Run, trial: Trial = None, json: Json = False, all_: All = False) -> int:
-    """Show a run's state and its trials, best first; or one of them in full."""
+    """Show a run's trials, best first; or one of them in full."""
     from tuner.cli import terminal
     from tuner.pulling import small
     from tuner.results import load
