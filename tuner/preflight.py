@@ -197,29 +197,28 @@ def check_config(
     sweep: Sweep, data: DataInfo | None, config: Mapping[str, Any], origin: str | None = None
 ) -> str | None:
     """Return why a config cannot be built, as its trainable says (a ConfigError); None where it can be tried."""
-    maker = _maker(sweep.trainable, origin)
-    if maker is None or data is None:
-        return None
-    try:
-        attempt = _attempt(maker, sweep.baseline() | dict(config), data, _Load())
-    except _NotOnMetaError:
-        return None
+    attempt = _built(sweep, data, config, origin)
     # What torch or the user's code raises may have to do with this process: the trial itself will tell.
-    return attempt.refusal if attempt.sure else None
+    return attempt.refusal if attempt and attempt.sure else None
 
 
 def count_parameters(
     sweep: Sweep, data: DataInfo | None, config: Mapping[str, Any], origin: str | None = None
 ) -> int | None:
     """Return the weights of a config's model; None where the trainable offers no build(), or it cannot be built."""
+    attempt = _built(sweep, data, config, origin)
+    return None if attempt is None or attempt.refusal else attempt.parameters
+
+
+def _built(sweep: Sweep, data: DataInfo | None, config: Mapping[str, Any], origin: str | None) -> _Attempt | None:
+    """Return what came of building a config's model; None where that cannot be tried here."""
     maker = _maker(sweep.trainable, origin)
     if maker is None or data is None:
         return None
     try:
-        attempt = _attempt(maker, sweep.baseline() | dict(config), data, _Load())
+        return _attempt(maker, sweep.baseline() | dict(config), data, _Load())
     except _NotOnMetaError:
         return None
-    return None if attempt.refusal else attempt.parameters
 
 
 def known_data(options: Mapping[str, Any]) -> DataInfo | None:
