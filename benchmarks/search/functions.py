@@ -221,6 +221,75 @@ def staircase(c: Config) -> float:
     return math.floor(bowl * 20) / 20
 
 
+_MICHALEWICZ_BEST = (2.202905513296628, 1.570796322320509, 1.284991564577549, 1.923058467505610, 1.720469770990800)
+
+
+def michalewicz5(c: Config) -> float:
+    """Michalewicz's: steep valleys in five dimensions, flat in between."""
+    return -sum(math.sin(x) * math.sin((i + 1) * x * x / math.pi) ** 20 for i, x in enumerate(_values(c, 5)))
+
+
+_RASTRIGIN_BEST = (1.3, -2.2, 3.1)
+
+
+def rastrigin3(c: Config) -> float:
+    """Rastrigin's, shifted: a bowl with a basin at every whole step, in three dimensions."""
+    z = [x - best for x, best in zip(_values(c, 3), _RASTRIGIN_BEST, strict=True)]
+    return sum(v * v - 10 * math.cos(2 * math.pi * v) + 10 for v in z)
+
+
+_SHEKEL_B = (1, 2, 2, 4, 4, 6, 3, 7, 5, 5)
+_SHEKEL_C = (
+    (4, 1, 8, 6, 3, 2, 5, 8, 6, 7),
+    (4, 1, 8, 6, 7, 9, 5, 1, 2, 3.6),
+    (4, 1, 8, 6, 3, 2, 3, 8, 6, 7),
+    (4, 1, 8, 6, 7, 9, 3, 1, 2, 3.6),
+)
+_SHEKEL_BEST = (4.000746531592147, 4.000592934138629, 3.999663398040258, 3.999509800587458)
+
+
+def shekel4(c: Config) -> float:
+    """Shekel's: ten narrow basins in four dimensions."""
+    x = _values(c, 4)
+    wells = range(len(_SHEKEL_B))
+    return -sum(1 / (sum((x[j] - _SHEKEL_C[j][i]) ** 2 for j in range(4)) + _SHEKEL_B[i] / 10) for i in wells)
+
+
+def schedules(c: Config) -> float | None:
+    """Optimizers and schedules with parameters of their own; plain steps fail where the rate is too large."""
+    if c["optimizer"] == "sgd":
+        if c["learning_rate"] / (1 - c["momentum"]) > 5:
+            return None
+        own = 0.3 * _decades(c["learning_rate"] / (1 - c["momentum"]), 1.0) ** 2 + (c["momentum"] - 0.8) ** 2
+    else:
+        own = 0.05 + 0.15 * _decades(c["learning_rate"], 1e-3) ** 2 + 0.02 * _decades(c["decay"], 1e-2) ** 2
+    if c["schedule"] == "constant":
+        return own + 0.15
+    if c["schedule"] == "step":
+        return own + 0.07 + 0.5 * (c["gamma"] - 0.3) ** 2 + 0.01 * (c["step_epochs"] - 6) ** 2
+    return own + 0.02 * (c["warmup"] - 2) ** 2
+
+
+_WHOLE_BEST = (3, 11, 6, 2, 9, 14)
+
+
+def whole6(c: Config) -> float:
+    """Six whole numbers, each of which pulls at the next."""
+    z = [(x - best) / 15 for x, best in zip(_values(c, 6), _WHOLE_BEST, strict=True)]
+    return sum(v * v for v in z) + sum((a + b) ** 2 for a, b in itertools.pairwise(z))
+
+
+def exploding(c: Config) -> float:
+    """A loss over five orders of magnitude, as where training diverges without an error."""
+    rate, momentum = _decades(c["learning_rate"], 0.02), c["momentum"] - 0.75
+    worse = rate**2 + 4 * momentum**2 + (c["dropout"] - 0.45) ** 2 + rate * momentum
+    return math.expm1(min(worse, 12.0)) + (0.0 if c["activation"] == "elu" else 0.05)
+
+
+def _values(c: Config, count: int) -> list[float]:
+    return [c[f"x{i}"] for i in range(count)]
+
+
 _SQUARE = {"x": Uniform(0, 1), "y": Uniform(0, 1)}
 _CRASH = {"a": Uniform(0, 1), "b": Uniform(0, 1)}
 
@@ -382,5 +451,40 @@ HELD_OUT: tuple[Function, ...] = (
         noise=0.05,
     ),
     _function(staircase, _cube(6, 0, 1), _point(0.25, 0.8, 0.6, 0.35, 0.7, 0.15)),
+    _function(michalewicz5, _cube(5, 0, math.pi), _point(*_MICHALEWICZ_BEST), -4.687658179088148),
+    _function(rastrigin3, _cube(3, -5, 5), _point(*_RASTRIGIN_BEST)),
+    _function(shekel4, _cube(4, 0, 10), _point(*_SHEKEL_BEST), -10.536409816692046),
+    _function(
+        schedules,
+        {
+            "optimizer": Choice(
+                ["adam", "sgd"],
+                when={
+                    "adam": {"learning_rate": LogUniform(1e-5, 0.1), "decay": LogUniform(1e-5, 1)},
+                    "sgd": {"learning_rate": LogUniform(1e-4, 10), "momentum": Uniform(0, 0.99)},
+                },
+            ),
+            "schedule": Choice(
+                ["constant", "step", "cosine"],
+                when={
+                    "step": {"gamma": Uniform(0.1, 0.9), "step_epochs": Int(1, 10)},
+                    "cosine": {"warmup": Uniform(0, 5)},
+                },
+            ),
+        },
+        {"optimizer": "sgd", "learning_rate": 0.2, "momentum": 0.8, "schedule": "cosine", "warmup": 2.0},
+        crashing=True,
+    ),
+    _function(whole6, {f"x{i}": Int(0, 15) for i in range(6)}, _point(*_WHOLE_BEST)),
+    _function(
+        exploding,
+        {
+            "learning_rate": LogUniform(1e-5, 10),
+            "momentum": Uniform(0, 0.99),
+            "dropout": Uniform(0, 0.8),
+            "activation": Choice(["relu", "tanh", "elu"]),
+        },
+        {"learning_rate": 0.02, "momentum": 0.75, "dropout": 0.45, "activation": "elu"},
+    ),
 )
-"""Functions that nothing here was tuned on."""
+"""Functions outside of the list; the last six were added once everything was chosen, and run once."""
