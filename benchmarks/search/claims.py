@@ -34,12 +34,19 @@ def claims(found: dict[str, Any], name: str = "auto") -> list[dict[str, Any]]:
 
 
 def _ranks(found: dict[str, Any], name: str) -> Iterator[Claim]:
-    for trials in ("50", "100"):
-        mean = found["ranks"]["1"].get(trials, {}).get("mean", {})
-        if mean:
-            best = min(mean, key=lambda other: mean[other])
-            told = f"{mean[name]:.2f}; the best is {best} with {mean[best]:.2f}"
-            yield Claim(f"{name} has the best mean rank at {trials} trials", told, mean[name] <= mean[best])
+    fields = {
+        "of the default and the other tools": found.get("ranks_among_tools", {}),
+        "of all, this project's other strategies included": found["ranks"].get("1", {}),
+    }
+    for field, by_trials in fields.items():
+        for trials in ("50", "100"):
+            if mean := by_trials.get(trials, {}).get("mean", {}):
+                yield _rank(mean, name, f"{name} has the best mean rank at {trials} trials {field}")
+
+
+def _rank(mean: dict[str, float], name: str, text: str) -> Claim:
+    best = min((other for other in mean if other != name), key=lambda other: mean[other])
+    return Claim(text, f"{mean[name]:.2f}; the best other is {best} with {mean[best]:.2f}", mean[name] <= mean[best])
 
 
 def _regrets(found: dict[str, Any], name: str) -> Iterator[Claim]:

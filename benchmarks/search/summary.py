@@ -19,6 +19,8 @@ from benchmarks.search.tasks import median_random_regret
 
 PACKAGES = ("cnn-tuner", "hyperopt", "optuna", "ray", "scikit-learn", "scipy", "numpy")
 TPE = "hyperopt.fmin tpe"
+PEERS = (TPE, "hyperopt.fmin anneal", "hyperopt.fmin rand", "optuna.Study", "Ray HyperOptSearch")
+"""The other tools, each as it comes."""
 Runs = Mapping[Job, Run]
 
 
@@ -40,6 +42,7 @@ def summary(runs: Runs, names: Sequence[str], tasks: Sequence[str], seeds: int, 
         "competitors": list(names),
         "tasks": {name: about(name) for name in tasks},
         "ranks": {str(w): {str(n): _ranks(regrets, tasks, names, w, n) for n in at} for w in workers},
+        "ranks_among_tools": _among_tools(regrets, tasks, names, at) if 1 in workers else {},
         "median_regret": _each(names, workers, at, lambda *a: stats.median_regret(regrets, tasks, *a)),
         "mean_regret": _each(names, workers, at, lambda *a: stats.mean_regret(regrets, tasks, *a)),
         "per_task": {task: _task(regrets, task, names, workers, at) for task in tasks},
@@ -105,6 +108,14 @@ def _ranks(regrets: stats.Regrets, tasks: Sequence[str], names: Sequence[str], w
         **asdict(stats.ranks(regrets, tasks, names, workers, n)),
         "over_runs": stats.run_ranks(regrets, tasks, names, workers, n),
     }
+
+
+def _among_tools(
+    regrets: stats.Regrets, tasks: Sequence[str], names: Sequence[str], at: Sequence[int], name: str = "auto"
+) -> dict[str, Any]:
+    """Return the ranks of the default and the other tools, without the other strategies of this project."""
+    field = [other for other in (name, *PEERS) if other in names]
+    return {str(n): _ranks(regrets, tasks, field, 1, n) for n in at} if name in names and len(field) > 1 else {}
 
 
 def _task(
