@@ -1,6 +1,6 @@
 """Whether models trained in bfloat16 end where those in float32 do: the gate that precision = "auto" waits for.
 
-    python benchmarks/precision.py [--root FOLDER] [--only TRAINABLE] [--quick] [--out FILE]
+    python benchmarks/precision.py [--root FOLDER] [--only TRAINABLE] [--part PART] [--quick]
 
 Two questions of each trainable, on the digits and on 4,000 images of Fashion-MNIST (--root, else $TUNER_DATA), which
 are validated on 1,079 and 10,000 images. Models are trained by trainables.training.Learner, as in a trial, each in one
@@ -15,9 +15,9 @@ thread, two at a time.
    and fp32 of one seed, the mean over the seeds, must be at least the tau between fp32 of two seeds, the mean over the
    pairs; and a one-sided bootstrap over the configs (2,000 draws, level 0.05) must rule out that it is lower by 0.05.
 
-The verdict of a trainable is "passed" if every part says so. Writes benchmarks/results/precision.json; a test holds
-tuner.precision.PASSED equal to it. 15 minutes on 2 idle cores with AMX, of which resnet takes the half; --quick only
-shows that the command works, on the digits alone, and its verdict is "quick".
+The verdict of a trainable is "passed" if its three parts say so, each of which can be run alone. Writes
+benchmarks/results/precision.json; a test holds tuner.precision.PASSED equal to it. 15 minutes on 2 idle cores with AMX,
+of which resnet takes the half; --quick only shows that the command works, on the digits alone, and writes nothing.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ TRAINED: dict[str, dict[str, dict[str, Any]]] = {
         "fashion_mnist": {"filters": 8, "blocks": 1, "epochs": 3, "learning_rate": 0.1, "batch_size": 128},
     },
 }
+PARTS = (*DATA, "ranks")
 RANKED_ON = {"cnn": ("fashion_mnist", 2), "resnet": ("digits", 4)}
 """Where a trainable's configs are ranked, and their epochs."""
 
@@ -285,12 +286,11 @@ class Pool:
         self._processes.shutdown()
 
 
-def gate(pool: Pool, trainable: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return every part of a trainable's gate, and its verdict."""
-    parts = {f"equal on {data}": equivalence(pool, trainable, data) for data in names}
-    parts["ranks"] = ranks(pool, trainable)
-    passed = all(part["verdict"] == "passed" for part in parts.values())
-    return {"verdict": "quick" if pool.quick else "passed" if passed else "failed", **parts}
+def verdict(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what a trainable's parts come to: "passed" needs every one of them."""
+    if parts.keys() != set(PARTS):
+        return "incomplete"
+    return "passed" if all(part["verdict"] == "passed" for part in parts.values()) else "failed"
 
 
 def _hardware() -> dict[str, Any]:
@@ -299,50 +299,59 @@ def _hardware() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "device": "cpu",
         "processor": names[0] if names else platform.processor(),
         "amx_bf16": bool(torch.cpu.get_capabilities().get("amx_bf16")),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default=os.environ.get("TUNER_DATA", "data"), help="folder with FashionMNIST/")
-    parser.add_argument("--only", choices=list(TRAINED), help="one trainable; the other's result stays as it is")
-    parser.add_argument("--quick", action="store_true", help="half a minute, and no verdict")
+    parser.add_argument("--only", choices=list(TRAINED), help="one trainable; what is recorded of the other stays")
+    parser.add_argument("--part", choices=PARTS, help="one part; what is recorded of the others stays")
+    parser.add_argument("--quick", action="store_true", help="half a minute; writes nothing")
     parser.add_argument("--out", type=Path, default=OUT)
     return parser.parse_args()
 
 
-def _there(root: str) -> list[str]:
-    """Return the names of the data sets, which must all be here."""
+def _check_there(root: str) -> None:
+    """Refuse to begin without Fashion-MNIST."""
     try:
         importlib.import_module("trainables.data").info(DATA["fashion_mnist"] | {"root": root}, 0)
     except TunerError as error:
         raise SystemExit(f"{error}\nSay where it is: --root FOLDER, or TUNER_DATA") from None
-    return list(DATA)
 
 
 def main() -> None:
-    """Measure, print each part, and write the result."""
+    """Measure, print each part, and write each once it is known."""
     args = _arguments()
-    names = ["digits"] if args.quick else _there(args.root)
-    gates = json.loads(args.out.read_text())["gates"] if args.only and args.out.is_file() else {}
+    asked = [args.part] if args.part else ["digits", "ranks"] if args.quick else list(PARTS)
+    if not args.quick:
+        _check_there(args.root)
+    gates = json.loads(args.out.read_text())["gates"] if args.out.is_file() and not args.quick else {}
     pool, began = Pool(args.root, args.quick), time.perf_counter()
     try:
-        for trainable in [args.only] if args.only else TRAINED:
-            loads = os.getloadavg()[0]
-            gates[trainable] = {**_hardware(), "load_before": round(loads, 1), **gate(pool, trainable, names)}
-            print(f"{trainable}: {gates[trainable]['verdict']}, {time.perf_counter() - began:.0f} s", flush=True)
-            what = 'gates of precision = "auto": is bf16 equal to fp32 in final accuracy, and in how it ranks configs'
-            args.out.parent.mkdir(exist_ok=True)
-            args.out.write_text(json.dumps({"what": what, "gates": gates}) + "\n")
+        for trainable, part in itertools.product([args.only] if args.only else TRAINED, asked):
+            hardware = _hardware()
+            made = ranks(pool, trainable) if part == "ranks" else equivalence(pool, trainable, part)
+            parts = gates.get(trainable, {}).get("parts", {}) | {part: {**made, "hardware": hardware}}
+            gates[trainable] = {"device": "cpu", "verdict": verdict(parts), "parts": parts}
+            print(f"{trainable}, {part}: {made['verdict']}, {time.perf_counter() - began:.0f} s", flush=True)
+            if not args.quick:
+                _write(args.out, gates)
     finally:
         pool.close()
+
+
+def _write(path: Path, gates: Mapping[str, Any]) -> None:
+    what = 'gates of precision = "auto": is bf16 equal to fp32 in final accuracy, and in how it ranks configs'
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"what": what, "gates": gates}) + "\n")
 
 
 if __name__ == "__main__":

@@ -74,14 +74,15 @@ def test_what_is_asked_for_is_what_it_gets(asked, tmp_path):
 
 
 def test_passed_is_what_the_recorded_gate_says():
-    recorded = json.loads((Path(__file__).parents[1] / "benchmarks/results/precision.json").read_text())["gates"]
-    assert recorded.keys() <= set(precision.MEASURABLE)
+    file = Path(__file__).parents[1] / "benchmarks/results/precision.json"
+    # Before anything is recorded, nothing has passed.
+    gates = json.loads(file.read_text())["gates"] if file.is_file() else {}
+    assert gates.keys() <= set(precision.MEASURABLE)
     found = {device: [] for device in precision.PASSED}
-    for name, gate in recorded.items():
-        parts = [part["verdict"] for part in gate.values() if isinstance(part, dict)]
-        # A gate of two data sets and the ranks: one that lost a part on its way passes nothing.
-        assert len(parts) == 3
-        if gate["verdict"] == "passed" and set(parts) == {"passed"}:
+    for name, gate in gates.items():
+        parts = [part["verdict"] for part in gate["parts"].values()]
+        # Two data sets and the ranks: a gate that lost a part on its way passes nothing.
+        if gate["verdict"] == "passed" and parts == ["passed"] * 3:
             found[gate["device"]].append(name)
     assert {device: tuple(names) for device, names in found.items()} == precision.PASSED
 
