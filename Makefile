@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search
+.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search bench-precision
 
 setup: .venv/ready
 
@@ -76,6 +76,11 @@ SEEDS ?= 20
 bench-search: setup
 	$(BIN)/python -m benchmarks.search --held-out --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.search --seeds $(SEEDS)
+
+# Whether bfloat16 ends where float32 does, and ranks configs as it: what precision = "auto" waits for; 15 minutes.
+# Fashion-MNIST is read from $TUNER_DATA.
+bench-precision: setup
+	$(BIN)/python benchmarks/precision.py
 
 # How long the study of the digits takes, untouched and killed once in every stage; 5 minutes.
 study: setup

@@ -543,7 +543,7 @@ def test_defaults_of_the_smallest_file(load):
     assert sweep.stopping.rules == ()
     assert sweep.resources.cpus_per_trial == 1.0
     assert sweep.resources.gpus_per_trial is None
-    assert (sweep.resources.lanes, sweep.resources.precision) == (1, "fp32")
+    assert (sweep.resources.lanes, sweep.resources.precision) == (1, "auto")
     assert (sweep.checkpoint.every_epochs, sweep.checkpoint.keep) == (1, 2)
     assert (sweep.failure.max_retries, sweep.failure.non_finite) == (3, "fail")
     assert (sweep.data.val_fraction, sweep.data.test_fraction) == (0.2, 0.2)

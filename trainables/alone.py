@@ -29,6 +29,7 @@ class Alone:
     number: int = 1
     seed: int = 0
     device: str = "cpu"
+    precision: str = "fp32"
     start_epoch: int = 0
     state: dict[str, Any] | None = None
     stop_after: int | None = None
@@ -59,7 +60,7 @@ class Alone:
     def resumed(self, epoch: int) -> Alone:
         """Return the trial that goes on after `epoch`, from that epoch's checkpoint."""
         state = torch.load(io.BytesIO(self.saved[epoch - 1]), weights_only=True)
-        again = Alone(self.data, self.max_epochs, self.number, self.seed, self.device)
+        again = Alone(self.data, self.max_epochs, self.number, self.seed, self.device, self.precision)
         again.start_epoch, again.state = epoch, state
         return again
 

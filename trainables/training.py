@@ -75,7 +75,7 @@ def fit(build: Build, config: Mapping[str, Any], trial: Trial) -> None:
     if trial.data is None:
         raise DataError("a built-in trainable needs data; add a [data] table to the sweep")
     epochs = min(config.get("epochs", trial.max_epochs), trial.max_epochs)
-    learner = Learner(build, config, trial.data, epochs, trial.seed, torch.device(trial.device))
+    learner = Learner(build, config, trial.data, epochs, trial.seed, torch.device(trial.device), trial.precision)
     if trial.state is None:
         start = learner.start_loss()
     else:
@@ -107,6 +107,7 @@ class Learner:
         epochs: The schedule's horizon.
         seed: The trial's.
         device: Where to train.
+        precision: What the model computes in, "fp32" or "bf16"; weights and optimizer are float32 in either case.
 
     Raises:
         ConfigError: The config does not fit the data.
@@ -120,8 +121,9 @@ class Learner:
         epochs: int,
         seed: int,
         device: torch.device,
+        precision: str = "fp32",
     ) -> None:
-        self.config, self.data, self.seed, self.device = config, data, seed, device
+        self.config, self.data, self.seed, self.device, self.precision = config, data, seed, device, precision
         torch.backends.cudnn.deterministic = True  # on a GPU too, the same seed gives the same metrics
         torch.manual_seed(derive(seed, "weights"))
         self.model = build(config, data).to(device, memory_format=torch.channels_last)
@@ -156,8 +158,9 @@ class Learner:
         """Move the weights by one optimizer step."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with precision(self.device):
-            loss = self._loss(self.model(x), y)
+        with precision(self.device, self.precision):
+            outputs = self.model(x)
+        loss = self._loss(outputs.float(), y)
         if self.config["l1"]:
             loss = loss + self.config["l1"] * sum(w.abs().sum() for w in weights(self.model))
         self.optimizer.zero_grad()
@@ -194,7 +197,7 @@ class Learner:
         return reported, predictions
 
     def _measured(self, raw: Iterable[Tensor], y: Tensor) -> tuple[metrics.Metrics, NDArray[np.float32]]:
-        outputs = infer(self.model, self.prepare, raw)
+        outputs = infer(self.model, self.prepare, raw, self.precision)
         values = as_predictions(outputs, self.data.task, self.scale)
         of_task = {"classification": metrics.classification, "regression": metrics.regression}
         return of_task[self.data.task](values, y.cpu().numpy()), values.astype(np.float32)
@@ -211,7 +214,13 @@ class Learner:
 
 
 def score(
-    build: Build, config: Mapping[str, Any], data: Data, state: Mapping[str, Any], seed: int, device: str = "cpu"
+    build: Build,
+    config: Mapping[str, Any],
+    data: Data,
+    state: Mapping[str, Any],
+    seed: int,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> tuple[metrics.Metrics, NDArray[np.float32]]:
     """Return metrics and predictions of a trained model on `data.val`, named as in a report: val_accuracy, ...
 
@@ -222,24 +231,43 @@ def score(
         state: What fit() reported as state.
         seed: The trial's.
         device: "cpu" or "cuda".
+        precision: What it was trained in, so that its score is of what its validation scores are.
     """
-    learner = Learner(build, config, data, 1, seed, torch.device(device))
+    learner = Learner(build, config, data, 1, seed, torch.device(device), precision)
     learner.model.load_state_dict(state["model"])
     reported, predictions = learner.measure()
     assert predictions is not None, "there must be a split to score on"
     return {name: value for name, value in reported.items() if name.startswith("val_")}, predictions
 
 
-def precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Return the context that models run in: the one place for a device's autocast. fp32 for now."""
+def precision(device: torch.device, kind: str = "fp32") -> contextlib.AbstractContextManager[Any]:
+    """Return the context that models run in: the one place for a device's autocast.
+
+    Only the model's forward pass belongs in it: outputs are made float32 again before a loss or a softmax.
+
+    Args:
+        device: Where the model is.
+        kind: "fp32" (on a GPU too: its 32 bits, not TF32's 19), or "bf16".
+    """
+    if kind == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return contextlib.nullcontext()
 
 
 @torch.inference_mode()
-def infer(model: nn.Module, prepare: Preparation, raw: Iterable[Tensor]) -> NDArray[np.float32]:
-    """Return a model's outputs (N, K), in evaluation mode, for raw batches; the device is waited for once."""
+def infer(model: nn.Module, prepare: Preparation, raw: Iterable[Tensor], kind: str = "fp32") -> NDArray[np.float32]:
+    """Return a model's outputs (N, K), in evaluation mode, for raw batches; the device is waited for once.
+
+    Args:
+        model: The model.
+        prepare: Makes its inputs of raw batches.
+        raw: The batches.
+        kind: What the model computes in, "fp32" or "bf16"; the outputs are float32.
+    """
     model.eval()
-    with precision(prepare.device):
+    with precision(prepare.device, kind):
         outputs = [model(prepare(batch)) for batch in raw]
     return torch.cat(outputs).float().cpu().numpy()
 

@@ -100,7 +100,9 @@ def _scores(
     data, scores, predictions = dataclasses.replace(whole, val=split), {}, {}
     for index, record in trained.items():
         config = training.complete(sweep.trainable, record.config)
-        measured, predictions[index] = training.score(build, config, data, models[index], record.seed)
+        measured, predictions[index] = training.score(
+            build, config, data, models[index], record.seed, precision=sweep.resources.precision
+        )
         scores[str(index)] = {name.replace("val_", "test_"): value for name, value in measured.items()}
     difference = _difference(predictions, winner, split, sweep)
     return {"winner": winner, "samples": len(split), "scores": scores, "difference": difference}

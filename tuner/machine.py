@@ -10,6 +10,7 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def count_cpus(cgroup: Path = _CGROUP) -> int:
@@ -42,6 +43,29 @@ def count_gpus() -> int:
         return 0
     installed = _installed_gpus()
     return installed if visible is None else _visible_gpus(visible, installed)
+
+
+def has_amx(cpuinfo: Path = CPUINFO) -> bool:
+    """Return whether the processor multiplies bfloat16 matrices in hardware (AMX), as far as Linux tells."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return {"amx_tile", "amx_bf16"} <= set(flags)
+
+
+def gpu_capability() -> float:
+    """Return the lowest compute capability of the NVIDIA GPUs of this machine; 0 where it cannot be told."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0.0
+    command = [tool, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+        return min((float(line) for line in listed.splitlines()), default=0.0)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return 0.0
 
 
 def _visible_gpus(visible: str, installed: int) -> int:

@@ -15,6 +15,7 @@ from tuner.errors import DataError, Problem, ResourceError, SweepError
 from tuner.learnt import sentence
 from tuner.loading import BUILTINS
 from tuner.machine import count_cpus, count_gpus, fitting
+from tuner.precision import resolve as resolve_precision
 from tuner.preflight import Preflight, known_data, preflight
 from tuner.spec import Sweep
 from tuner.strategies import Observation, Strategy, make_strategy
@@ -36,7 +37,8 @@ class Plan:
     """A sweep bound to a machine.
 
     Args:
-        sweep: The sweep with its resources resolved: gpus_per_trial and max_concurrent are numbers.
+        sweep: The sweep with its resources resolved: gpus_per_trial and max_concurrent are numbers, and precision is
+            "fp32" or "bf16".
         strategy: What proposes configs.
         proposals: Configs, at most.
         trials: Trials at most: each config as often as search.repeats says.
@@ -52,6 +54,7 @@ class Plan:
         data_problem: Why the data cannot be used here; None where it can.
         impossible: Which request can never be met here; None where all can.
         disk: What it writes at most.
+        precision: What models compute in, and where that was "auto" why.
     """
 
     sweep: Sweep
@@ -68,6 +71,7 @@ class Plan:
     data_problem: str | None
     impossible: str | None
     disk: Need
+    precision: str
     warnings: tuple[str, ...] = ()
     learnt: tuple[str, ...] = ()
 
@@ -123,6 +127,7 @@ def make_plan(
     origin: str | None = None,
     checkpoint: int | None = None,
     learnt: Sequence[Mapping[str, Any]] = (),
+    here: bool = True,
 ) -> Plan:
     """Bind a sweep to a machine, count what it will do, and look for what would go wrong.
 
@@ -134,6 +139,7 @@ def make_plan(
         origin: Where a frozen trainable file came from, or None.
         checkpoint: Bytes of the largest checkpoint that the sweep has committed so far, or None.
         learnt: What the runs of search.from tell, as `tuner.warm_start.learn` reads it.
+        here: Whether all trials will run on this machine; else precision "auto" is "fp32".
 
     Returns:
         The plan; what would stop a run is in it, too, and raised by its check().
@@ -147,7 +153,7 @@ def make_plan(
     prior = earlier(learnt)
     proposals, left_out = _proposals(strategy, sweep, prior)
     trials = proposals * sweep.search.repeats
-    bound = _bind(sweep, cpus, gpus, trials)
+    bound, precision = _bind(sweep, cpus, gpus, trials, here)
     configs = tuple(_known_configs(strategy, proposals, prior)) if strategy.name in _KNOWN_BEFORE else ()
     data, data_problem = _describe_data(sweep)
     complete = configs if len(configs) == proposals else ()
@@ -168,19 +174,21 @@ def make_plan(
         data_problem=data_problem,
         impossible=_impossible(bound, cpus, gpus),
         disk=_disk(bound, trials, epochs, data, models, checkpoint),
+        precision=precision,
         learnt=(*map(sentence, learnt), *_failing(sweep, prior)),
     )
     return dataclasses.replace(plan, warnings=tuple(cautions(plan, sweep)))
 
 
-def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int) -> Sweep:
-    """Return the sweep with its resources resolved for this many cores and GPUs."""
+def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int, here: bool) -> tuple[Sweep, str]:
+    """Return the sweep with its resources resolved for this many cores and GPUs, and its precision in words."""
     asked = sweep.resources
     a_gpu = (1.0 if gpus else 0.0) if asked.gpus_per_trial is None else asked.gpus_per_trial
     room = fitting(asked.cpus_per_trial, a_gpu, cpus, gpus)
     side_by_side = max(1, min(asked.max_concurrent or room, room, trials))
-    resolved = asked.model_copy(update={"gpus_per_trial": a_gpu, "max_concurrent": side_by_side})
-    return sweep.model_copy(update={"resources": resolved})
+    precision, in_words = resolve_precision(sweep, "cuda" if a_gpu else "cpu", here=here)
+    update = {"gpus_per_trial": a_gpu, "max_concurrent": side_by_side, "precision": precision}
+    return sweep.model_copy(update={"resources": asked.model_copy(update=update)}), in_words
 
 
 def _failing(sweep: Sweep, prior: Sequence[Observation]) -> Iterator[str]:

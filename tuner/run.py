@@ -8,6 +8,7 @@ import importlib
 import platform
 import re
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -74,7 +75,7 @@ def run(
     learnt = learn(sweep)
     sweep = _as_read(sweep, learnt)
     with _cluster(backend, address, insecure) as offer, _node_named(address):
-        plan = _checked_plan(sweep, offer, learnt=learnt)
+        plan = _checked_plan(sweep, offer, learnt=learnt, here=_here(backend, address))
         most = _most(sweep, plan, address)
         if address is not None:
             nodes.check_storage(str(storage) if is_uri(storage) else str(local_path(storage).absolute()))
@@ -153,12 +154,14 @@ def resume(
             _check_constraints(sweep, history)
             _check_study(history, extra, again, folder)
             _check_learnt(extra)
+            _check_precision(sweep, history)
             # One that was killed after its last trial's end has still to be wound up.
             if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
                 return load(folder)
             with _cluster(backend, address, insecure) as offer, _node_named(address):
                 learnt = [note["warm_start"] for note in history.notes if "warm_start" in note]
-                plan = _checked_plan(sweep, offer, history.origin, history.largest_checkpoint, learnt)
+                kept, here = history.largest_checkpoint, _here(backend, address)
+                plan = _checked_plan(sweep, offer, history.origin, kept, learnt, here)
                 if mirror.remote is None:
                     disk.require(folder, max(0, plan.disk.total - disk.written(folder)), _ELSEWHERE)
                 changed = tuple(changes(folder, history.origin))
@@ -268,6 +271,18 @@ def _check_learnt(overrides: Sequence[str]) -> None:
         raise UsageError(f"search.from: {why}. Start another: tuner run SWEEP --set search.from=...")
 
 
+def _check_precision(sweep: Sweep, history: History) -> None:
+    """Refuse to train the rest of a sweep in another precision.
+
+    Raises:
+        UsageError: resources.precision is to be changed.
+    """
+    frozen = tomllib.loads(history.sweep_toml).get("resources", {}).get("precision", "auto")
+    if sweep.resources.precision != frozen:
+        why = f"a sweep keeps the one that it was started with ({frozen}), since its trials are compared"
+        raise UsageError(f"resources.precision: {why}. Start another: tuner run SWEEP --set resources.precision=...")
+
+
 def _check_frozen(folder: Path, history: History) -> None:
     """Refuse to go on with a sweep other than the one that was started.
 
@@ -329,9 +344,11 @@ def _checked_plan(
     origin: str | None = None,
     checkpoint: int | None = None,
     learnt: Sequence[Mapping[str, Any]] = (),
+    here: bool = True,
 ) -> Plan:
     """Return the plan, for this machine or for what a cluster offers."""
-    plan = make_plan(sweep, *(offer or ()), memory=False, origin=origin, checkpoint=checkpoint, learnt=learnt)
+    bound_to = offer or (None, None)
+    plan = make_plan(sweep, *bound_to, memory=False, origin=origin, checkpoint=checkpoint, learnt=learnt, here=here)
     plan.check()
     return plan
 
@@ -345,6 +362,11 @@ def _node_named(address: str | None) -> Iterator[None]:
         if address is None:
             raise
         raise DataError(f"on node {platform.node()}: {error}") from error
+
+
+def _here(backend: Backend, address: str | None) -> bool:
+    """Return whether all trials will run on this machine."""
+    return backend == "inline" or (address is None and session.is_alone())
 
 
 def _most(sweep: Sweep, plan: Plan, address: str | None) -> int | None:

@@ -87,6 +87,8 @@ class Trial(Protocol):
     """Seeds everything random in this trial; Python, NumPy and torch are seeded with it already."""
     device: str
     """ "cpu" or "cuda"."""
+    precision: str
+    """What models are to compute in: "fp32" or "bf16" (autocast; weights stay float32)."""
     data: Data | None
     """Training and validation splits; None where the sweep has no [data]."""
     max_epochs: int

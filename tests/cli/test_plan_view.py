@@ -141,6 +141,6 @@ def test_usual_content_is_not_wrapped(width):
         "activation": tuner.Choice(["relu", "leaky_relu", "elu", "gelu", "tanh"]),
     }
     lines = text(own(space), width).splitlines()
-    # Title, 5 facts, blank, head, rule, 3 parameters.
-    assert len(lines) == 12
+    # Title, 6 facts, blank, head, rule, 3 parameters.
+    assert len(lines) == 13
     assert max(len(line.rstrip()) for line in lines) <= width

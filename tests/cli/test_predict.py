@@ -21,7 +21,7 @@ from tuner.cli.main import run_command
 ROOT = Path(__file__).parents[2]
 
 
-def swept(folder, trainable, options, config):
+def swept(folder, trainable, options, config, precision="fp32"):
     sweep = tuner.Sweep(
         name=trainable,
         trainable=trainable,
@@ -29,6 +29,7 @@ def swept(folder, trainable, options, config):
         max_epochs=2,
         space=config,
         search={"strategy": "random", "trials": 1},
+        resources={"precision": precision},
     )
     return tuner.run(sweep, storage=folder, backend="inline")
 
@@ -46,6 +47,7 @@ def runs(tmp_path_factory):
     small = {"dense_units": 8, "dense_layers": 1}
     return {
         "digits": swept(folder / "d", "cnn", {"name": "digits", "limit": 600}, {"filters": 8}),
+        "bf16": swept(folder / "b", "cnn", {"name": "digits", "limit": 600}, {"filters": 8}, "bf16"),
         "values": swept(folder / "v", "mlp", {**table, "target": "price", "drop": ["cheap"]}, small),
         "classes": swept(folder / "c", "mlp", {**table, "target": "cheap", "drop": ["price"]}, small),
     }
@@ -69,13 +71,17 @@ def saved_of(results):
     return load_saved(results.folder / "best", trainable)
 
 
-@pytest.mark.parametrize("name", ["digits", "values", "classes"])
-def test_a_saved_model_predicts_what_the_trial_reported(runs, name):
+# A model that was trained in bf16 predicts in fp32: the same to its 8 bits.
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [(name, {"rtol": 1e-4, "atol": 1e-5}) for name in ("digits", "values", "classes")] + [("bf16", {"atol": 0.02})],
+)
+def test_a_saved_model_predicts_what_the_trial_reported(runs, name, close):
     results = runs[name]
     sweep, best = results.sweep, results.best()
     reported = np.load(results.folder / "predictions" / f"{best.trial}.npz")[str(best.epoch)]
     val = data.load(sweep["data"], sweep["sweep"]["seed"]).val
-    np.testing.assert_allclose(saved_of(results).predict(val.x), reported, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(saved_of(results).predict(val.x), reported, **close)
 
 
 def test_images(runs, pictures, capsys):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,13 @@ import torch
 from conformance_trainables import curve, digits
 from torch import Generator, nn
 
-from trainables import cnn, mlp
+from trainables import cnn, mlp, resnet
 from trainables.alone import Alone, main
 from trainables.augment import augment
 from trainables.inputs import Preparation, Samples, derive
 from trainables.optimizers import make_optimizer
 from trainables.parameters import PARAMETERS
-from trainables.training import Learner, class_weights, complete, training_subset
+from trainables.training import Learner, class_weights, complete, score, training_subset
 from tuner.errors import ConfigError, DataError
 from tuner.trainable import Data, DataInfo, Split
 
@@ -265,3 +266,58 @@ def test_balanced_weights_give_every_class_the_same_say():
     assert weights[0] * 3 == pytest.approx(weights[1].item() * 1)
     assert torch.isfinite(weights).all()
     assert class_weights(data, {"class_weights": "none"}, CPU) is None
+
+
+# Precision
+
+
+@pytest.mark.parametrize("trainable", [cnn, resnet])
+def test_bf16_reaches_the_models_numbers_and_nothing_that_is_kept(trainable):
+    config, kept = {"filters": 4}, {}
+    for precision in ("fp32", "bf16"):
+        trial = Alone(digits(200), max_epochs=1, precision=precision)
+        trainable.train(config, trial)
+        kept[precision] = torch.load(io.BytesIO(trial.saved[0]), weights_only=True), trial
+    state, trial = kept["bf16"]
+    tensors = [*state["model"].values(), *tensors_of(state["optimizer"])]
+    assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
+    assert trial.predictions[0].dtype == np.float32
+    # Rounded to 8 bits on the way, so not the same, and not far off.
+    first, second = (kept[name][1].reports[0]["start_loss"] for name in ("fp32", "bf16"))
+    assert first != second
+    assert first == pytest.approx(second, rel=0.02)
+    assert trial.predictions[0].sum(axis=1) == pytest.approx(1, abs=1e-6)  # softmax is in float32
+
+
+def tensors_of(state):
+    return [value for one in state["state"].values() for value in one.values() if isinstance(value, torch.Tensor)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_loss_is_taken_in_float32(precision):
+    data = noise()
+    learner = Learner(cnn.build, complete("cnn", {"filters": 4}), data, 1, 0, CPU, precision)
+    seen = []
+    learner._loss = lambda outputs, y: seen.append(outputs.dtype) or nn.functional.cross_entropy(outputs, y)
+    learner.train_epoch(1)
+    assert set(seen) == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_score_is_taken_as_it_was_trained(precision):
+    data, config = digits(200), complete("cnn", {"filters": 4})
+    trial = Alone(data, max_epochs=1, precision=precision)
+    cnn.train(config, trial)
+    state = torch.load(io.BytesIO(trial.saved[0]), weights_only=True)
+    found, predictions = score(cnn.build, config, data, state, trial.seed, precision=precision)
+    # The validation split again: the very numbers that were reported.
+    assert found == {name: value for name, value in trial.reports[0].items() if name in found}
+    assert np.array_equal(predictions, trial.predictions[0])
+
+
+def test_bf16_goes_on_bit_for_bit():
+    whole = Alone(digits(200), max_epochs=3, precision="bf16")
+    cnn.train(EVENTFUL, whole)
+    again = whole.resumed(1)
+    cnn.train(EVENTFUL, again)
+    assert curve(again) == curve(whole)[1:]

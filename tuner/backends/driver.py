@@ -292,6 +292,8 @@ class Driver:
             every_epochs=self.sweep.checkpoint.every_epochs,
             threads=max(1, int(resources.cpus_per_trial)),
             device=self.device,
+            # "auto" is resolved when a run is planned; whatever was not planned is not in bf16.
+            precision="bf16" if resources.precision == "bf16" else "fp32",
             suggestions=self._not_carried(),
         )
 

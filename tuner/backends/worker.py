@@ -74,6 +74,7 @@ class Job:
         every_epochs: A checkpoint is committed every so many epochs.
         threads: Threads that torch and NumPy may use.
         device: "cpu" or "cuda".
+        precision: "fp32" or "bf16".
         suggestions: Of a run on a URI: journal rows that no snapshot there holds yet; see tuner.adoption.
     """
 
@@ -91,6 +92,7 @@ class Job:
     every_epochs: int = 1
     threads: int = 1
     device: str = "cpu"
+    precision: str = "fp32"
     suggestions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -170,7 +172,7 @@ class WorkerTrial:
 
     def __post_init__(self) -> None:
         self.number, self.seed, self.device = self.job.number, self.job.seed, self.job.device
-        self.max_epochs = self.job.max_epochs
+        self.max_epochs, self.precision = self.job.max_epochs, self.job.precision
         self.epoch = self.job.start_epoch
 
     @property

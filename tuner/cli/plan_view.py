@@ -71,6 +71,7 @@ def _fact_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     if sweep.stopping.rules:
         yield "stopping", "; ".join(_rule(rule, sweep.stopping.options.get(rule, {})) for rule in sweep.stopping.rules)
     yield "resources", _resources(plan)
+    yield "precision", plan.precision
     if plan.preflight is not None:
         yield "models", _models(plan.preflight)
     yield "disk", _disk(plan.disk)

@@ -156,7 +156,8 @@ class ResourcesSpec(Table):
         at_budget: What becomes of trials that run when a budget is spent: "finish" them, or "stop" each at its next
             report.
         lanes: Trials fused in one process, or "auto".
-        precision: "fp32", "bf16" or "auto".
+        precision: What models compute in: "fp32", "bf16", or "auto": bf16 for a built-in trainable on images, where the
+            processor has it and it was measured to end as in fp32. Resolved when a run is planned, and frozen with it.
     """
 
     cpus_per_trial: Annotated[float, Field(gt=0, le=4096, description="a number above 0")] = 1.0
@@ -176,7 +177,7 @@ class ResourcesSpec(Table):
     lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1, description='a whole number of at least 1, or "auto"'
     )
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def request(self) -> dict[str, float]:
         """Return what one trial asks of a node, under the names that Ray has for it."""

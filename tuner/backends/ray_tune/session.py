@@ -328,6 +328,11 @@ def _nodes() -> list[dict[str, float]]:
     return [*(node["Resources"] for node in alive), *coming]
 
 
+def is_alone() -> bool:
+    """Return whether trials can run on this machine only: no Ray is here yet, or one of a single node."""
+    return "ray" not in sys.modules or not sys.modules["ray"].is_initialized() or len(_nodes()) == 1
+
+
 def to_come(file: Path | None = None) -> list[dict[str, float]]:
     """Return what each worker has that the autoscaler of this host may start; empty where it has none.
 

@@ -1,0 +1,52 @@
+"""What `precision = "auto"` comes to: decided once, when a run is planned, and frozen with it. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuner.machine import CPUINFO, gpu_capability, has_amx
+from tuner.spec import Sweep
+
+PASSED: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
+"""By device: the trainables that have passed their gate; a test holds it to benchmarks/results/precision.json."""
+
+MEASURABLE = ("cnn", "resnet")
+"""Trainables that work on images; a table's network is too small to gain anything."""
+
+_CAPABILITY = 8.0  # of NVIDIA's Ampere, the first with bfloat16
+
+
+def resolve(sweep: Sweep, device: str, *, here: bool = True, cpuinfo: Path = CPUINFO) -> tuple[str, str]:
+    """Return what models of a sweep compute in, "fp32" or "bf16", and that in words with its reason.
+
+    Args:
+        sweep: The sweep; its resources.precision is used as it is unless it is "auto".
+        device: "cpu" or "cuda".
+        here: Whether all trials run on this machine: what other nodes have is not known.
+        cpuinfo: Where Linux describes this machine's processor.
+    """
+    asked = sweep.resources.precision
+    if asked != "auto":
+        return asked, asked
+    if refused := _against(sweep, device, here, cpuinfo):
+        return "fp32", f"fp32 (auto: {refused})"
+    has = "CPU has AMX" if device == "cpu" else "GPU has it"
+    return "bf16", f"bf16 (auto: this {has}, and {sweep.trainable} ends as in fp32)"
+
+
+def _against(sweep: Sweep, device: str, here: bool, cpuinfo: Path) -> str | None:
+    """Return what speaks against bf16."""
+    trainable = sweep.trainable
+    if not isinstance(trainable, str) or trainable not in (*MEASURABLE, "mlp"):
+        return "the trainable is your own"
+    if trainable not in MEASURABLE:
+        return f"nothing to gain for {trainable}"
+    if trainable not in PASSED[device]:
+        return f"bf16 has not passed its gate for {trainable} on a {'CPU' if device == 'cpu' else 'GPU'}"
+    if not here:
+        return "what a cluster's nodes have is not known"
+    if device == "cpu" and not has_amx(cpuinfo):
+        return "this CPU has no AMX"
+    if device == "cuda" and gpu_capability() < _CAPABILITY:
+        return "a GPU here has no bfloat16"
+    return None
