@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search
+.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search bench
 
 setup: .venv/ready
 
@@ -76,6 +76,13 @@ SEEDS ?= 20
 bench-search: setup
 	$(BIN)/python -m benchmarks.search --held-out --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.search --seeds $(SEEDS)
+
+# How fast this project is against naive Ray Tune, Optuna, skorch and a for-loop, and what it costs by itself; two hours,
+# with nothing else running; `python -m benchmarks.speed PART` measures a part. Where skorch cannot be had, the page says so.
+PARTS ?= step startup trivial memory many long short medium
+bench: setup
+	-$(BIN)/uv pip install --quiet --python $(BIN)/python "skorch>=1.4"
+	$(BIN)/python -m benchmarks.speed $(PARTS) page
 
 # How long the study of the digits takes, untouched and killed once in every stage; 5 minutes.
 study: setup
