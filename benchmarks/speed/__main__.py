@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ ONCE = ("many", "memory")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the parts that are named."""
     args = _arguments(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is killed, and folders go
     for part in args.parts:
         if part == "page":
             print("\n".join(str(path) for path in writing.write_all()))

@@ -42,7 +42,11 @@ def bars(values: Mapping[str, Sequence[float | None]], label: str) -> Figure:
         for place, name in enumerate(names):
             axes.plot(run[name], [place] * len(run[name]), ".", color=colours.ink, ms=4)
             axes.annotate(
-                f"{medians[name]:.3g}", (max(run[name]), place), xytext=(6, 0), textcoords="offset points", va="center"
+                f"{float(f'{medians[name]:.3g}'):g}",
+                (max(run[name]), place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
             )
         axes.set_xlabel(label)
         axes.margins(x=0.12)

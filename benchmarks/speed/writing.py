@@ -85,7 +85,7 @@ def _sweep(told: Mapping[str, Any]) -> str:
     rows = [_sweep_row(told, name, ours) for name in by_median]
     missing = [f"{name}: {why}." for name, why in told["missing"].items()]
     chosen = told["precision_chosen"].get(AUTO)
-    auto = f'"{AUTO}" has precision = "auto", which became {chosen} there.' if chosen else ""
+    auto = f'"{AUTO}" has precision = "auto", which became {chosen} there.' if chosen not in (None, "auto") else ""
     return "\n\n".join(filter(None, (work, _table(head, rows), auto, *missing)))
 
 
@@ -136,8 +136,11 @@ def _many(told: Mapping[str, Any]) -> str:
         ),
         ("through those of the second half", f"{told['growth_bytes_a_trial_second_half'] / 1000:.1f} KB a trial"),
         ("the journal", f"{told['journal_bytes_a_trial'] / 1000:.1f} KB a trial"),
-        (f"seconds of each {told['window']:,} trials", ", ".join(f"{s:.1f}" for s in told["window_s"])),
-        ("of which the driver's processor was busy", ", ".join(f"{s:.1f}" for s in told["driver_cpu_s"])),
+        (f"seconds of each further {told['window']:,} trials", ", ".join(f"{s:.1f}" for s in told["window_s"])),
+        (
+            "seconds that the driver's processor was busy for as many trials",
+            ", ".join(f"{s:.1f}" for s in told["driver_cpu_s"]),
+        ),
     ]
     return _table((f"{told['trials']:,} trials x {told['reports']} reports", ""), rows)
 
