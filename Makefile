@@ -77,7 +77,7 @@ bench-search: setup
 	$(BIN)/python -m benchmarks.search --held-out --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.search --seeds $(SEEDS)
 
-# How fast this project is against naive Ray Tune, Optuna, skorch and a for-loop, and what it costs by itself; two hours,
+# How fast this project is against naive Ray Tune, Optuna, skorch and a for-loop, and what it costs by itself; three hours,
 # with nothing else running; `python -m benchmarks.speed PART` measures a part. Where skorch cannot be had, the page says so.
 PARTS ?= step startup trivial memory many long short medium
 bench: setup

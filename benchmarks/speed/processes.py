@@ -60,6 +60,9 @@ def finish(process: subprocess.Popen[bytes], folder: Path, most_s: float = MOST_
     """
     try:
         status = process.wait(most_s)
+    except subprocess.TimeoutExpired as error:
+        kill(process)
+        raise Failed(str(error)) from error
     except BaseException:
         kill(process)
         raise

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,17 @@ def test_ranges_take_the_grids_place_in_a_sweep_of_more_trials(made, tmp_path):
 def test_a_process_that_fails_is_told_with_its_words(tmp_path):
     with pytest.raises(processes.Failed, match="no such luck"):
         processes.timed([sys.executable, "-c", "raise SystemExit('no such luck')"], tmp_path)
+
+
+def test_a_process_that_takes_too_long_is_killed_with_its_children(tmp_path):
+    # It starts a child of its own, which would go on for a minute.
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    process = processes.start([sys.executable, "-c", code], tmp_path)
+    while not (family := processes.descendants(process.pid)):
+        time.sleep(0.02)
+    with pytest.raises(processes.Failed, match="timed out"):
+        processes.finish(process, tmp_path, most_s=0.1)
+    assert process.poll() is not None and not [pid for pid in family if processes.title(pid)]
 
 
 def test_what_sets_threads_is_taken_from_the_environment(monkeypatch):
