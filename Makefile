@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search bench-precision
+.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search bench-precision bench
 
 setup: .venv/ready
 
@@ -81,6 +81,13 @@ bench-search: setup
 # Fashion-MNIST is read from $TUNER_DATA.
 bench-precision: setup
 	$(BIN)/python benchmarks/precision.py
+
+# How fast this project is against naive Ray Tune, Optuna, skorch and a for-loop, and what it costs by itself; three hours,
+# with nothing else running; `python -m benchmarks.speed PART` measures a part. Where skorch cannot be had, the page says so.
+PARTS ?= step startup trivial memory many long short medium
+bench: setup
+	-$(BIN)/uv pip install --quiet --python $(BIN)/python "skorch>=1.4"
+	$(BIN)/python -m benchmarks.speed $(PARTS) page
 
 # How long the study of the digits takes, untouched and killed once in every stage; 5 minutes.
 study: setup

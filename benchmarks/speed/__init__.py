@@ -1,0 +1,1 @@
+"""How fast this project is against its peers: `python -m benchmarks.speed`."""
