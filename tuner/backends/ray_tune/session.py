@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from tuner import tokens
-from tuner.backends.ray_tune import reach
+from tuner.backends.ray_tune import reach, stand_in
 from tuner.errors import ResourceError, SweepFailed, UsageError
 from tuner.machine import fitting
 
@@ -40,6 +40,7 @@ _ENVIRONMENT = {
 }
 
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+_STAND_INS = {"--dashboard_agent_command": "idle", "--runtime_env_agent_command": "lazy"}
 _LOOK_S = 1.0  # between two looks at the nodes
 _TEMP = Path("/tmp")
 
@@ -205,17 +206,36 @@ def _start(cpus: int, gpus: int, scratch: Path) -> None:
 
 @contextlib.contextmanager
 def sparse() -> Iterator[None]:
-    """Have Ray start without what serves nobody here: that is a third of its start.
+    """Have Ray start without what serves nobody here: that is more than half of its start.
 
     Its log monitor sends workers' output to a driver that asked for none, its autoscaler's monitor would add nodes, and
-    its dashboard's process starts even where no dashboard is wanted.
+    its dashboard's process starts even where no dashboard is wanted. The raylet's agents have stand-ins.
     """
+    from ray._private import services
     from ray._private.node import Node
 
+    start = services.start_ray_process
+
+    def start_lean(command: list[str], *more: Any, **options: Any) -> Any:
+        return start(_with_stand_ins(command), *more, **options)
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_replaced(services, "start_ray_process", start_lean))
         for name in ("start_log_monitor", "start_monitor", "start_api_server"):
             stack.enter_context(_replaced(Node, name, lambda node, **options: None))
         yield
+
+
+def _with_stand_ins(command: list[str]) -> list[str]:
+    """Return a raylet's command with stand-ins for its agents, and every other command as it is."""
+    stood = []
+    for word in command:
+        name, _, value = word.partition("=")
+        if (kind := _STAND_INS.get(name)) and stand_in.can_replace(value.split()):
+            # Ray joins and splits these commands at spaces, as its own are: no path of theirs may have one.
+            word = f"{name}={sys.executable} -I -S {stand_in.__file__} {kind} {value}"
+        stood.append(word)
+    return stood
 
 
 def _hushed() -> contextlib.AbstractContextManager[None]:
