@@ -87,7 +87,8 @@ class Drive:
         journal: Its journal.
         data: Training and validation splits, or None.
         origin: Where the user's trainable file came from, or None.
-        signals: Open already.
+        signals: Open already, and held back.
+        home: Where it runs on Ray, which may be starting; ended with this turn.
         steps: What to drive, one after another.
         watch: Hooks for a display.
         most: The most trials at a time; None: what fits, on a cluster whose nodes come and go.
@@ -105,6 +106,7 @@ class Drive:
     data: Data | None
     origin: str | None
     signals: Signals
+    home: session.Home
     steps: Steps
     watch: Watch
     most: int | None
@@ -122,8 +124,8 @@ class Drive:
         """Drive every step to its end."""
         here = self.mirror.remote is None  # else checkpoints lie elsewhere
         room = disk.Room(self.folder, (self.plan.disk.checkpoint or 0) if here else 0)
-        with room.told(), session.Home() as home:
-            return self._run(backend, room, home)
+        with room.told(), self.home:
+            return self._run(backend, room)
 
     def note(self, history: History, body: Mapping[str, Any]) -> None:
         """Commit a note, and tell the display."""
@@ -136,7 +138,7 @@ class Drive:
         if "finished" not in body:  # what a stage decided is not in any checkpoint's manifest
             self.mirror.carry()
 
-    def _run(self, backend: Backend, room: disk.Room, home: session.Home) -> Results:
+    def _run(self, backend: Backend, room: disk.Room) -> Results:
         backup, history = Backup(self.journal.path), self.journal.history()
         self.mirror.start(backup)
         self.watch.on_plan(self.plan, self.folder)
@@ -152,7 +154,7 @@ class Drive:
                     if not driver.nothing_left():
                         if history.study:
                             self.watch.on_stage(step.stage, step.trials)
-                        self._run_backend(driver, step, backend, home)
+                        self._run_backend(driver, step, backend)
                     self.idle_s.append(driver.idle_s)
                     if driver.halted and not driver.nothing_left():
                         halted = driver.halted
@@ -197,14 +199,14 @@ class Drive:
             mirror=self.mirror,
         )
 
-    def _run_backend(self, driver: Driver, step: Step, backend: Backend, home: session.Home) -> None:
+    def _run_backend(self, driver: Driver, step: Step, backend: Backend) -> None:
         sweep = step.sweep
         if backend == "inline":
             inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], step.data, tee=self.watch.tee)
             return
         from tuner.backends.ray_tune import driver_side
 
-        options = driver_side.Options(self.plan.cpus, self.plan.gpus, self.most, self.origin, home)
+        options = driver_side.Options(self.plan.cpus, self.plan.gpus, self.most, self.origin, self.home)
         driver_side.run(driver, sweep.trainable, step.data, options)
 
     def _leave(self, history: History, backup: Backup) -> None:

@@ -2,9 +2,9 @@
 
     python stand_in.py idle|lazy COMMAND...
 
-The dashboard's agent gathers metrics that nobody reads. The other one makes runtime environments: only a trainable that
-uses Ray by itself may ask for one, so it is started when somebody asks. The two take 1.6 CPU seconds and 200 MB, and the
-raylet waits for them before it starts.
+The dashboard's agent gathers metrics that nobody reads. The other one makes runtime environments: only a trainable
+that uses Ray by itself may ask for one, so it is started when somebody asks. The two take 1.6 CPU seconds and 200 MB,
+and the raylet waits for them before it starts.
 
 Run as a file, with the standard library alone: it must be there at once.
 """

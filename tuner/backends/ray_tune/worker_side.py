@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import json
 import os
 import queue
@@ -54,11 +55,21 @@ class Attempts:
     most of a worker's start. So nothing of Ray Tune travels here: a job comes as text, and messages go as text.
 
     Args:
-        job: The first attempt's job, as JSON.
-        parcel: What all attempts share.
+        ahead: A module that the attempts will need, imported while the driver is at other things; may be empty.
     """
 
-    def __init__(self, job: str, parcel: Parcel) -> None:
+    def __init__(self, ahead: str) -> None:
+        if ahead:
+            with contextlib.suppress(Exception):  # the attempt that needs it says why
+                importlib.import_module(ahead)
+
+    def begin(self, job: str, parcel: Parcel) -> None:
+        """Take the first attempt.
+
+        Args:
+            job: Its job, as JSON.
+            parcel: What all attempts share.
+        """
         self._parcel = parcel
         self._attempt = _Attempt(job, parcel)
 
