@@ -34,6 +34,7 @@ from tuner.signals import Signals
 from tuner.spec import Sweep, load_sweep
 from tuner.storage import is_uri, local_path, shown
 from tuner.strategies import make_strategy
+from tuner.timing import Clock
 from tuner.trainable import Data, Train
 from tuner.warm_start import learn
 
@@ -70,33 +71,36 @@ def run(
         TunerError: Something that must be put right before the first trial, Interrupted by a signal, or a
             StorageError where the disk is full.
     """
+    told = watch or Watch()
     if sweep.trainable not in BUILTINS:
         load_trainable(sweep.trainable)  # a mistake in it is told before anything is started, or a folder made
     _check_free(storage, name)
     learnt = learn(sweep)
     sweep = _as_read(sweep, learnt)
     with (
+        told.clock.phase("plan"),
         Signals() as signals,
         session.Home() as home,
         _nothing_begun(signals),
         _cluster(backend, address, insecure) as offer,
         _node_named(address),
     ):
-        plan = _checked_plan(sweep, offer, _starts(home, backend, offer), learnt=learnt)
+        plan = _checked_plan(sweep, offer, _starts(home, backend, offer, told.clock), learnt=learnt)
         most = _most(sweep, plan, address)
         if address is not None:
             nodes.check_storage(str(storage) if is_uri(storage) else str(local_path(storage).absolute()))
-        data = _load_data(sweep)
+        with told.clock.phase("data"):
+            data = _load_data(sweep)
         signals.hold()  # a folder that is made is one that can be resumed
         with _new(storage, name, plan) as (mirror, lease):
             with _undone(mirror.folder):
                 frozen, row = _freeze(_at_most(plan.sweep, most), mirror.folder, study=steps is not None)
                 plan = dataclasses.replace(plan, sweep=_at_most(frozen, plan.sweep.resources.max_concurrent))
                 journal = Journal(mirror.folder / FILE_NAME, lease.check)
+                journal.clock = told.clock
                 journal.append(row, *(Event("note", body={"warm_start": entry}) for entry in learnt))
             with contextlib.closing(journal):
                 drive = steps or search_only
-                told = watch or Watch()
                 job = Drive(plan, mirror, journal, data, row.body["origin"], signals, home, drive, told, most)
                 return job.run(backend)
 
@@ -155,6 +159,7 @@ def resume(
         with contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
             if adopted is not None:
                 _adopt(journal, adopted)
+            journal.clock = told.clock
             history = journal.history()
             _check_frozen(folder, history)
             sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
@@ -165,6 +170,7 @@ def resume(
             if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
                 return load(folder)
             with (
+                told.clock.phase("plan"),
                 Signals() as signals,
                 session.Home() as home,
                 _nothing_begun(signals),
@@ -172,7 +178,7 @@ def resume(
                 _node_named(address),
             ):
                 learnt = [note["warm_start"] for note in history.notes if "warm_start" in note]
-                starts = _starts(home, backend, offer)
+                starts = _starts(home, backend, offer, told.clock)
                 plan = _checked_plan(sweep, offer, starts, history.origin, history.largest_checkpoint, learnt)
                 if mirror.remote is None:
                     disk.require(folder, max(0, plan.disk.total - disk.written(folder)), _ELSEWHERE)
@@ -180,7 +186,8 @@ def resume(
                 plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
                 if address is not None:
                     nodes.check_storage(mirror.run)
-                data = _load_data(sweep)
+                with told.clock.phase("data"):
+                    data = _load_data(sweep)
                 steps = importlib.import_module("tuner.study").steps if history.study else search_only
                 signals.hold()
                 drive = Drive(
@@ -361,14 +368,16 @@ def _check_free(storage: str | Path, name: str | None) -> None:
 Sound = Callable[[Sweep, int, int], None]
 
 
-def _starts(home: session.Home, backend: Backend, offer: tuple[int, int] | None) -> Sound | None:
+def _starts(home: session.Home, backend: Backend, offer: tuple[int, int] | None, clock: Clock) -> Sound:
     """Return what starts Ray, and workers on it, while a sweep that is sound so far is looked at further."""
-    if backend != "ray" or offer is not None:
-        return None
 
     def start(sweep: Sweep, cpus: int, gpus: int) -> None:
         resources, module = sweep.resources, ahead.module(sweep.trainable)
-        home.begin(cpus, gpus, lambda: ahead.start(resources.request(), resources.max_concurrent or 1, module))
+        with clock.phase("imports"):
+            if backend == "ray" and offer is None:
+                home.begin(cpus, gpus, lambda: ahead.start(resources.request(), resources.max_concurrent or 1, module))
+            if sweep.trainable in BUILTINS:
+                load_trainable(sweep.trainable)
 
     return start
 

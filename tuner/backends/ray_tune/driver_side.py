@@ -101,10 +101,12 @@ def _run_on_one_ray(
     Raises:
         RayDied: The Ray that was started for it died; another can be started.
     """
-    home.begin(options.cpus, options.gpus)
-    import ray.tune  # noqa: F401  # meanwhile
-
-    scratch = home.open()
+    clock = driver.clock
+    with clock.phase("imports"):
+        home.begin(options.cpus, options.gpus)
+        import ray.tune  # noqa: F401  # meanwhile
+    with clock.phase("Ray"):
+        scratch = home.open()
     resources = driver.sweep.resources
     session.check_resources(resources.request())
     seam = _Seam(driver, options.max_concurrent)
@@ -270,6 +272,7 @@ class _Seam:
         trial, attempt = self.attempts[ray_trial]
         if not self.driver.is_current(trial, attempt):
             return True
+        self.driver.clock.add(payload["spent"])
         if "report" in payload:
             return self.driver.report(trial, attempt, Report(**payload["report"]))
         self.driver.end(trial, attempt, Outcome(**payload["outcome"]))

@@ -1,4 +1,4 @@
-"""What stands in for a raylet's two agents: processes that it does not start without, and nobody here asks for anything.
+"""What stands in for a raylet's two agents: it does not start without them, and nobody here asks them for anything.
 
     python stand_in.py idle|lazy COMMAND...
 
