@@ -194,6 +194,20 @@ def test_missing_data_warns_in_the_plan_and_stops_a_run(tmp_path):
         plan.check()
 
 
+def test_nothing_is_started_for_a_sweep_that_cannot_run(tmp_path):
+    started = []
+
+    def sound(sweep, cpus, gpus):
+        started.append((sweep.resources.max_concurrent, cpus, gpus))
+
+    data = {"name": "table", "path": str(tmp_path / "none.csv"), "target": "y"}
+    for tables in ({"resources": {"cpus_per_trial": 8}}, {"resources": {"gpus_per_trial": 1}}, {"data": data}):
+        make_plan(own({"x": tuner.Uniform(0, 1)}, **tables), 4, 0, sound=sound)
+    assert started == []
+    make_plan(own({"x": tuner.Uniform(0, 1)}), 4, 0, sound=sound)
+    assert started == [(4, 4, 0)]
+
+
 def test_a_trainable_that_cannot_be_imported_is_told_at_once(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import not_installed\ndef build(config, data): ...\ndef train(config, trial): ...\n"

@@ -72,8 +72,9 @@ def test_a_second_signal_does_not_interrupt_what_the_first_one_began():
 
 
 def test_a_second_ctrl_c_interrupts_what_the_first_one_began():
-    signals, done = Signals(waiting=True), []
+    signals, done = Signals(), []
     with pytest.raises(KeyboardInterrupt), signals:
+        signals.hold()
         try:
             with signals.heard():
                 signal.raise_signal(signal.SIGINT)
@@ -89,7 +90,8 @@ def test_a_signal_that_comes_too_late_is_left_to_others():
     came = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
     try:
-        with Signals(waiting=True) as signals:
+        with Signals() as signals:
+            signals.hold()
             with signals.heard():
                 pass
             signal.raise_signal(signal.SIGTERM)

@@ -29,6 +29,7 @@ from tuner.spec import Sweep
 from tuner.stopping import Rule, make_rules
 from tuner.storage import PATIENCE_S, shown
 from tuner.strategies import Strategy, make_strategy
+from tuner.timing import Clock
 from tuner.trainable import Data
 from tuner.winner import best_checkpoints, write_best
 
@@ -66,6 +67,7 @@ class Watch:
         on_event: Called with every committed journal event of a trial, and every note.
         on_stage: Called in a study before each stage, with the most trials that it will have.
         tee: Inline only: also show the trainable's own output.
+        clock: Counts where the time goes.
         on_wait: Called where a driver on another host may be dead, and the end of its lease is waited for. None: such a
             sweep is refused at once.
     """
@@ -74,6 +76,7 @@ class Watch:
     on_event: Callable[[Event], None] = lambda event: None
     on_stage: Callable[[Stage, int], None] = lambda stage, trials: None
     tee: bool = False
+    clock: Clock = dataclasses.field(default_factory=Clock)
     on_wait: Callable[[str], None] | None = None
 
 
@@ -87,7 +90,8 @@ class Drive:
         journal: Its journal.
         data: Training and validation splits, or None.
         origin: Where the user's trainable file came from, or None.
-        signals: Open already.
+        signals: Open already, and held back.
+        home: Where it runs on Ray, which may be starting; ended with this turn.
         steps: What to drive, one after another.
         watch: Hooks for a display.
         most: The most trials at a time; None: what fits, on a cluster whose nodes come and go.
@@ -105,6 +109,7 @@ class Drive:
     data: Data | None
     origin: str | None
     signals: Signals
+    home: session.Home
     steps: Steps
     watch: Watch
     most: int | None
@@ -122,8 +127,12 @@ class Drive:
         """Drive every step to its end."""
         here = self.mirror.remote is None  # else checkpoints lie elsewhere
         room = disk.Room(self.folder, (self.plan.disk.checkpoint or 0) if here else 0)
-        with room.told(), session.Home() as home:
-            return self._run(backend, room, home)
+        with room.told():
+            try:
+                return self._run(backend, room)
+            finally:
+                with self.watch.clock.phase("end"):
+                    self.home.close()
 
     def note(self, history: History, body: Mapping[str, Any]) -> None:
         """Commit a note, and tell the display."""
@@ -136,7 +145,7 @@ class Drive:
         if "finished" not in body:  # what a stage decided is not in any checkpoint's manifest
             self.mirror.carry()
 
-    def _run(self, backend: Backend, room: disk.Room, home: session.Home) -> Results:
+    def _run(self, backend: Backend, room: disk.Room) -> Results:
         backup, history = Backup(self.journal.path), self.journal.history()
         self.mirror.start(backup)
         self.watch.on_plan(self.plan, self.folder)
@@ -152,7 +161,8 @@ class Drive:
                     if not driver.nothing_left():
                         if history.study:
                             self.watch.on_stage(step.stage, step.trials)
-                        self._run_backend(driver, step, backend, home)
+                        with self.watch.clock.phase("workers"):
+                            self._run_backend(driver, step, backend)
                     self.idle_s.append(driver.idle_s)
                     if driver.halted and not driver.nothing_left():
                         halted = driver.halted
@@ -197,14 +207,14 @@ class Drive:
             mirror=self.mirror,
         )
 
-    def _run_backend(self, driver: Driver, step: Step, backend: Backend, home: session.Home) -> None:
+    def _run_backend(self, driver: Driver, step: Step, backend: Backend) -> None:
         sweep = step.sweep
         if backend == "inline":
             inline.run(driver, load_trainable(sweep.trainable, self.origin)[0], step.data, tee=self.watch.tee)
             return
         from tuner.backends.ray_tune import driver_side
 
-        options = driver_side.Options(self.plan.cpus, self.plan.gpus, self.most, self.origin, home)
+        options = driver_side.Options(self.plan.cpus, self.plan.gpus, self.most, self.origin, self.home)
         driver_side.run(driver, sweep.trainable, step.data, options)
 
     def _leave(self, history: History, backup: Backup) -> None:
@@ -214,6 +224,10 @@ class Drive:
             self._finish(history, "interrupted", backup)
 
     def _finish(self, history: History, status: str, backup: Backup) -> Results:
+        with self.watch.clock.phase("best"):
+            return self._wound_up(history, status, backup)
+
+    def _wound_up(self, history: History, status: str, backup: Backup) -> Results:
         self.journal.check()  # a driver that is none any more leaves best/ alone
         # best/ first: once the note says that this turn is over, nothing is left to be done.
         self.mirror.close()

@@ -23,13 +23,14 @@ import sqlite3
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tuner.bodies import decoded, encode
 from tuner.errors import RunError
 from tuner.history import Event, History, fold
+from tuner.timing import Clock
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class Journal:
 
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self.path, self.check = path, check
+        self.clock = Clock()  # what its writing is counted on
         with _told(path), contextlib.ExitStack() as opened:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
             opened.callback(self._connection.close)
@@ -114,6 +116,10 @@ class Journal:
                 committed.
             sqlite3.IntegrityError: A row of that kind exists, or the row it hangs on does not; nothing was committed.
         """
+        with self.clock.phase("journal"):
+            return self._append(events)
+
+    def _append(self, events: Sequence[Event]) -> list[Event]:
         self.check()
         first = self._next_seq or 1 + _last_seq(self._connection)
         # A signal may come just after the commit: unless it is known what was committed, the next append looks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tuner.cautions import cautions
@@ -128,6 +128,7 @@ def make_plan(
     checkpoint: int | None = None,
     learnt: Sequence[Mapping[str, Any]] = (),
     here: bool = True,
+    sound: Callable[[Sweep, int, int], None] | None = None,
 ) -> Plan:
     """Bind a sweep to a machine, count what it will do, and look for what would go wrong.
 
@@ -140,6 +141,8 @@ def make_plan(
         checkpoint: Bytes of the largest checkpoint that the sweep has committed so far, or None.
         learnt: What the runs of search.from tell, as `tuner.warm_start.learn` reads it.
         here: Whether all trials will run on this machine; else precision "auto" is "fp32".
+        sound: Called with the bound sweep, its cores and its GPUs before models are built, which imports torch: nothing
+            that can be found out sooner stops it.
 
     Returns:
         The plan; what would stop a run is in it, too, and raised by its check().
@@ -158,6 +161,9 @@ def make_plan(
     data, data_problem = _describe_data(sweep)
     complete = configs if len(configs) == proposals else ()
     epochs = _epochs(sweep, proposals, complete) * sweep.search.repeats
+    impossible = _impossible(bound, cpus, gpus)
+    if sound and not impossible and not data_problem and proposals:
+        sound(bound, cpus, gpus)
     models = preflight(bound, data, complete, memory=memory, origin=origin)
     plan = Plan(
         sweep=bound,
@@ -172,7 +178,7 @@ def make_plan(
         preflight=models,
         data=data,
         data_problem=data_problem,
-        impossible=_impossible(bound, cpus, gpus),
+        impossible=impossible,
         disk=_disk(bound, trials, epochs, data, models, checkpoint),
         precision=precision,
         learnt=(*map(sentence, learnt), *_failing(sweep, prior)),

@@ -17,24 +17,25 @@ from typing import Any
 from tuner import constraints, disk, remote_run
 from tuner.adoption import Manifest, adopt
 from tuner.backends.driver import Driver
-from tuner.backends.ray_tune import nodes, session
+from tuner.backends.ray_tune import ahead, nodes, session
 from tuner.backends.stage import Stage, known_before
 from tuner.drive import Backend, Drive, Steps, Watch, search_only
-from tuner.errors import DataError, ResourceError, RunError, UsageError
+from tuner.errors import DataError, Interrupted, ResourceError, RunError, UsageError
 from tuner.history import Event, History
 from tuner.journal import FILE_NAME, Journal
 from tuner.lease import Lease
-from tuner.loading import load_trainable
+from tuner.loading import BUILTINS, load_trainable
 from tuner.mirror import Mirror
 from tuner.openings import openings
 from tuner.plan import Plan, make_plan
 from tuner.provenance import changes, write_provenance
 from tuner.results import DEFAULT_STORAGE, Results, find_run, load
-from tuner.run_folder import freeze_code, lock, lock_new, make_run_folder, write_text
+from tuner.run_folder import check_free, freeze_code, lock, lock_new, make_run_folder, write_text
 from tuner.signals import Signals
 from tuner.spec import Sweep, load_sweep
 from tuner.storage import is_uri, local_path, shown
 from tuner.strategies import make_strategy
+from tuner.timing import Clock
 from tuner.trainable import Data, Train
 from tuner.warm_start import learn
 
@@ -71,26 +72,38 @@ def run(
         TunerError: Something that must be put right before the first trial, Interrupted by a signal, or a
             StorageError where the disk is full.
     """
-    load_trainable(sweep.trainable)  # a mistake in it is told before a folder is made
+    told = watch or Watch()
+    if sweep.trainable not in BUILTINS:
+        load_trainable(sweep.trainable)  # a mistake in it is told before anything is started, or a folder made
+    _check_free(storage, name)
     learnt = learn(sweep)
     sweep = _as_read(sweep, learnt)
-    with _cluster(backend, address, insecure) as offer, _node_named(address):
-        plan = _checked_plan(sweep, offer, learnt=learnt, here=_here(backend, address))
+    with (
+        told.clock.phase("plan"),
+        Signals() as signals,
+        session.Home() as home,
+        _nothing_begun(signals),
+        _cluster(backend, address, insecure) as offer,
+        _node_named(address),
+    ):
+        starts, here = _starts(home, backend, offer, told.clock), _here(backend, address)
+        plan = _checked_plan(sweep, offer, starts, learnt=learnt, here=here)
         most = _most(sweep, plan, address)
         if address is not None:
             nodes.check_storage(str(storage) if is_uri(storage) else str(local_path(storage).absolute()))
-        data = _load_data(sweep)
-        # A folder that is made is one that can be resumed.
-        with Signals(waiting=True) as signals, _new(storage, name, plan) as (mirror, lease):
+        with told.clock.phase("data"):
+            data = _load_data(sweep)
+        signals.hold()  # a folder that is made is one that can be resumed
+        with _new(storage, name, plan) as (mirror, lease):
             with _undone(mirror.folder):
                 frozen, row = _freeze(_at_most(plan.sweep, most), mirror.folder, study=steps is not None)
                 plan = dataclasses.replace(plan, sweep=_at_most(frozen, plan.sweep.resources.max_concurrent))
                 journal = Journal(mirror.folder / FILE_NAME, lease.check)
+                journal.clock = told.clock
                 journal.append(row, *(Event("note", body={"warm_start": entry}) for entry in learnt))
             with contextlib.closing(journal):
                 drive = steps or search_only
-                told = watch or Watch()
-                job = Drive(plan, mirror, journal, data, row.body["origin"], signals, drive, told, most)
+                job = Drive(plan, mirror, journal, data, row.body["origin"], signals, home, drive, told, most)
                 return job.run(backend)
 
 
@@ -148,6 +161,7 @@ def resume(
         with contextlib.closing(Journal(folder / FILE_NAME, lease.check)) as journal:
             if adopted is not None:
                 _adopt(journal, adopted)
+            journal.clock = told.clock
             history = journal.history()
             _check_frozen(folder, history)
             sweep = load_sweep(folder / "sweep.toml", [*history.overrides, *extra], trainable=trainable)
@@ -158,34 +172,44 @@ def resume(
             # One that was killed after its last trial's end has still to be wound up.
             if history.finished in ("completed", "failed") and nothing_left(sweep, history) and not again:
                 return load(folder)
-            with _cluster(backend, address, insecure) as offer, _node_named(address):
+            with (
+                told.clock.phase("plan"),
+                Signals() as signals,
+                session.Home() as home,
+                _nothing_begun(signals),
+                _cluster(backend, address, insecure) as offer,
+                _node_named(address),
+            ):
                 learnt = [note["warm_start"] for note in history.notes if "warm_start" in note]
                 kept, here = history.largest_checkpoint, _here(backend, address)
-                plan = _checked_plan(sweep, offer, history.origin, kept, learnt, here)
+                starts = _starts(home, backend, offer, told.clock)
+                plan = _checked_plan(sweep, offer, starts, history.origin, kept, learnt, here)
                 if mirror.remote is None:
                     disk.require(folder, max(0, plan.disk.total - disk.written(folder)), _ELSEWHERE)
                 changed = tuple(changes(folder, history.origin))
                 plan = dataclasses.replace(plan, warnings=(*plan.warnings, *changed))
                 if address is not None:
                     nodes.check_storage(mirror.run)
-                data = _load_data(sweep)
+                with told.clock.phase("data"):
+                    data = _load_data(sweep)
                 steps = importlib.import_module("tuner.study").steps if history.study else search_only
-                with Signals(waiting=True) as signals:
-                    drive = Drive(
-                        plan,
-                        mirror,
-                        journal,
-                        data,
-                        history.origin,
-                        signals,
-                        steps,
-                        told,
-                        _most(sweep, plan, address),
-                        overrides=tuple(extra),
-                        changed=changed,
-                        again=again,
-                    )
-                    return drive.run(backend)
+                signals.hold()
+                drive = Drive(
+                    plan,
+                    mirror,
+                    journal,
+                    data,
+                    history.origin,
+                    signals,
+                    home,
+                    steps,
+                    told,
+                    _most(sweep, plan, address),
+                    overrides=tuple(extra),
+                    changed=changed,
+                    again=again,
+                )
+                return drive.run(backend)
 
 
 @contextlib.contextmanager
@@ -338,9 +362,46 @@ def _cluster(backend: Backend, address: str | None, insecure: bool) -> AbstractC
     return contextlib.nullcontext()
 
 
+@contextlib.contextmanager
+def _nothing_begun(signals: Signals) -> Iterator[None]:
+    """Say in a sentence that a signal came before a driver's turn, which has its own words."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("Interrupted before anything was begun.", signals.exit_status) from None
+
+
+def _check_free(storage: str | Path, name: str | None) -> None:
+    """Refuse a name that is taken here, before anything is started.
+
+    Raises:
+        RunError: It is.
+    """
+    if name is not None and not is_uri(storage):
+        check_free(local_path(storage).absolute() / name)
+
+
+Sound = Callable[[Sweep, int, int], None]
+
+
+def _starts(home: session.Home, backend: Backend, offer: tuple[int, int] | None, clock: Clock) -> Sound:
+    """Return what starts Ray, and workers on it, while a sweep that is sound so far is looked at further."""
+
+    def start(sweep: Sweep, cpus: int, gpus: int) -> None:
+        resources, module = sweep.resources, ahead.module(sweep.trainable)
+        with clock.phase("imports"):
+            if backend == "ray" and offer is None:
+                home.begin(cpus, gpus, lambda: ahead.start(resources.request(), resources.max_concurrent or 1, module))
+            if sweep.trainable in BUILTINS:
+                load_trainable(sweep.trainable)
+
+    return start
+
+
 def _checked_plan(
     sweep: Sweep,
     offer: tuple[int, int] | None,
+    sound: Sound | None = None,
     origin: str | None = None,
     checkpoint: int | None = None,
     learnt: Sequence[Mapping[str, Any]] = (),
@@ -348,7 +409,9 @@ def _checked_plan(
 ) -> Plan:
     """Return the plan, for this machine or for what a cluster offers."""
     bound_to = offer or (None, None)
-    plan = make_plan(sweep, *bound_to, memory=False, origin=origin, checkpoint=checkpoint, learnt=learnt, here=here)
+    plan = make_plan(
+        sweep, *bound_to, memory=False, origin=origin, checkpoint=checkpoint, learnt=learnt, here=here, sound=sound
+    )
     plan.check()
     return plan
 

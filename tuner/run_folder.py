@@ -82,6 +82,16 @@ def taken(folder: object) -> RunError:
     return RunError(f"{folder}: the name is taken. Choose another --name, or go on with it: tuner resume {folder}")
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a run folder that make_run_folder would refuse; nothing is made.
+
+    Raises:
+        RunError: The name is taken.
+    """
+    if folder.exists() and not _is_husk(folder):
+        raise taken(folder)
+
+
 def _is_husk(folder: Path) -> bool:
     """Return whether a driver made this folder and was killed before its first row."""
     return _holds_nothing(folder) and not is_driven(folder)

@@ -19,15 +19,12 @@ class Signals:
 
     Only the first of them: one asks a process to leave that is leaving already, as when a whole process group is told.
     SIGINT alone counts again.
-
-    Args:
-        waiting: Begin by holding signals back, until `heard`.
     """
 
-    def __init__(self, *, waiting: bool = False) -> None:
+    def __init__(self) -> None:
         self._came: int | None = None
         self._raised = False
-        self._holds = int(waiting)
+        self._holds = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -56,6 +53,10 @@ class Signals:
     def _raise(self) -> None:
         self._raised = True
         raise _Signal
+
+    def hold(self) -> None:
+        """Hold signals back from now on, until `heard`."""
+        self._holds += 1
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -186,6 +186,34 @@ def test_a_sweep_on_ray_is_killed_interrupted_twice_and_ends_as_if_untouched(pro
     assert len(executed) <= 32
 
 
+def wait_for_ray(process):
+    """Wait until Ray's first process is there."""
+    while not any(b"gcs_server" in line for line in processes().values()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+LOOKED_AT = (
+    FUNCTION
+    + """
+def build(config, data):
+    time.sleep(config.get("build_s", 0))
+    raise ValueError("it cannot be built")
+"""
+)
+
+
+def test_what_ends_a_run_while_ray_starts_leaves_nothing(project):
+    (project / "mine.py").write_text(LOOKED_AT)
+    (project / "mine.toml").write_text(f'{SWEEP}[data]\nname = "digits"\n')
+    # Its models are still being looked at.
+    process = start("run", "mine.toml", "--set", "defaults.build_s=60")
+    wait_for_ray(process)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == ("", "Interrupted before anything was begun.\n") and process.returncode == 130
+    assert left_behind() == [] and not (project / "runs").exists()
+
+
 GREEDY = FUNCTION.replace(
     "os.kill(os.getpid(), signal.SIGKILL)",
     """

@@ -14,9 +14,10 @@ import pytest
 from conformance_backends import BackendConformance, facts, make_driver, make_sweep, same, unequal
 
 import tuner
-from tuner.backends.ray_tune import driver_side, session
+from tuner.backends.ray_tune import ahead, driver_side, session
 from tuner.backends.ray_tune.driver_side import classify_loss
 from tuner.drive import Watch
+from tuner.timing import Clock
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("everything_is_given_back")]
 
@@ -87,6 +88,44 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_last_committed_epoch(tmp_pat
         assert "its worker died 2 times" in trials.loc[how, "error"]
         assert (tmp_path / f"{how}.txt").read_text() == "1 1 "
     assert results.best().config["dies"] == "once" and results.status == "completed"
+
+
+def says_where(config, trial):
+    trial.report(epoch=1, score=os.getpid())
+
+
+def test_a_worker_that_started_ahead_serves_the_first_trial(tmp_path):
+    home = session.Home()
+    home.begin(2, 0)
+    # What it cannot import ahead, its trial will say.
+    home.workers = ahead.start({"CPU": 1, "GPU": 0}, 1, "no_such_module")
+    import ray
+
+    pid = ray.get(home.workers[0].__ray_call__.remote(lambda worker: os.getpid()))
+    driver = make_driver(tmp_path / "run", make_sweep(says_where, {"x": tuner.Choice([1])}, max_epochs=1))
+    driver_side.run(driver, says_where, {}, driver_side.Options(2, 0, 1, home=home))
+    home.close()
+    assert driver.history.trials["t0001"].epochs[1].metrics["score"] == pid
+    assert home.workers == []
+
+
+def test_workers_tell_where_their_time_went(tmp_path):
+    clock, began = Clock(), time.monotonic()
+    sweep = make_sweep(says_where, {"x": tuner.Choice([1, 2])}, max_epochs=1, search={"strategy": "grid"})
+    tuner.run(sweep, storage=tmp_path, watch=Watch(clock=clock))
+    seconds = clock.seconds()
+    assert sum(seconds.values()) == pytest.approx(time.monotonic() - began, abs=0.1)
+    assert min(seconds[phase] for phase in ("imports", "workers", "training", "journal", "best")) > 0
+    assert min(clock.work[what] for what in ("start", "loading", "training", "reporting", "waiting")) > 0
+    assert clock.first_epoch_s < sum(seconds.values())
+
+
+def test_a_runtime_environment_is_made_when_somebody_asks_for_one():
+    import ray
+
+    # Ray was started without the agent that makes them.
+    asked = ray.remote(num_cpus=0, runtime_env={"env_vars": {"ASKED": "yes"}})(lambda: os.environ["ASKED"])
+    assert ray.get(asked.remote()) == "yes"
 
 
 KILLED = """The actor died unexpectedly before finishing this task.

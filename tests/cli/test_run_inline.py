@@ -32,6 +32,18 @@ def test_a_sweep_from_file_to_best_config(project, capsys):
     assert said.err == ""
 
 
+def test_where_each_second_went_is_shown_where_it_is_asked_for(project, capsys):
+    assert run_command([*INLINE, "--timing", "--quiet"]) == 0
+    first, *rows = capsys.readouterr().out.strip().splitlines()
+    total, epoch = map(float, re.fullmatch(r"time +([\d.]+) s in all, .* row after ([\d.]+) s", first).groups())
+    seconds = {row.split()[0]: float(row.split()[1]) for row in rows}
+    assert sum(seconds.values()) == pytest.approx(total, abs=0.06) and epoch < total  # rounded, and nothing under 0.01
+    assert {"start", "training", "journal"} <= set(seconds) and "Ray" not in seconds
+    # A resume has it, too.
+    assert run_command(["resume", "mine", "--trials", "5", "--backend", "inline", "--timing"]) == 0
+    assert "\ntime      " in capsys.readouterr().out
+
+
 def test_the_printed_commands_work_as_they_stand(project, capsys):
     run_command(INLINE)
     commands = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  /")]

@@ -36,6 +36,7 @@ from tuner.space import derive_seed
 from tuner.spec import Sweep
 from tuner.stopping import Rule
 from tuner.strategies import Observation, Proposal, Strategy
+from tuner.timing import Clock
 
 # Besides the sweep's metric, these must stay finite: a loss that is not has nothing left to learn from.
 LOSSES = ("loss", "train_loss", "val_loss")
@@ -90,6 +91,7 @@ class Driver:
         mirror: Mirror | None = None,
     ) -> None:
         self.mirror = mirror or Mirror(run)
+        self.clock = journal.clock if journal else Clock()
         self._suggested: list[Event] = []  # what no snapshot at the URI may hold yet
         self.sweep, self.run, self.journal = sweep, run, journal
         self.strategy, self.rules, self.device = strategy, rules, device
@@ -239,7 +241,8 @@ class Driver:
         if left and self.sweep.search.deterministic and any(due):
             self._held_at = time.monotonic()
             return None
-        proposal = self._asking.propose(observations) if left else None
+        with self.clock.phase("strategy"):
+            proposal = self._asking.propose(observations) if left else None
         if proposal is None:
             self._exhausted = True
             return None
@@ -339,6 +342,7 @@ class Driver:
             self._forget_values(record, max(record.epochs, default=0))
         self.over = self.over or over
         self.epochs_done += 1
+        self.clock.reported()
         self._keeping.clean_up(record)
         return outcome is not None
 
@@ -487,6 +491,7 @@ class Driver:
         """Note that an attempt has its worker: from now on, silence counts. Until then it waits for one."""
         if self.is_current(trial, attempt):
             self._clocks.start(trial)
+            self.clock.turn("training")
 
     def overdue(self) -> list[tuple[str, int]]:
         """Return every attempt that has been silent for too long."""

@@ -111,6 +111,7 @@ class Report:
         checkpoint: What checkpoints.commit() returned, or None.
         elapsed_s: Seconds since the attempt began.
         worker: Host and process id.
+        taken_s: Seconds that checking it and writing its files took.
     """
 
     epoch: int
@@ -118,6 +119,7 @@ class Report:
     checkpoint: dict[str, Any] | None
     elapsed_s: float
     worker: str
+    taken_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ class WorkerTrial:
             raise StopTrial("this trial was ended")
         if self.epoch >= self.max_epochs:
             raise StopTrial(f"the {self.max_epochs} epochs of this trial are done")
+        began = time.perf_counter()
         try:
             report = self._report(_next_epoch(epoch, self.epoch), state, predictions, metrics)
         except ConfigError as error:
@@ -213,7 +216,7 @@ class WorkerTrial:
         except OSError as error:
             self.unwritable = self.unwritable or error
             raise
-        self.stopped = self.send(report)
+        self.stopped = self.send(replace(report, taken_s=time.perf_counter() - began))
         self.epoch = report.epoch
         if self.stopped:
             raise StopTrial("a stopping rule ended this trial")

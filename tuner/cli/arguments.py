@@ -45,6 +45,7 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 if any trial failed.")]
+Timing = Annotated[bool, typer.Option("--timing", help="Show at the end where each second went.")]
 Backend = Annotated[
     BackendName,
     typer.Option(help="ray: this machine's cores and GPUs, or a cluster. inline: this process, one trial at a time."),

@@ -69,6 +69,13 @@ def attach() -> bool:
     return True
 
 
+def whole_age_s() -> float:
+    """Return how many seconds ago the command was started, the parent's time before this process included."""
+    from tuner.timing import age_s
+
+    return age_s(os.getppid() if _parent is not None else None)
+
+
 def tell_folder(folder: Path) -> None:
     """Tell the parent, if there is one, what `tuner resume` would go on with."""
     _tell(b"folder", os.fsencode(folder))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuner.cli.arguments import Backend, BackendName, Insecure, Quiet, Run, Set, Strict, overrides
+from tuner.cli.arguments import Backend, BackendName, Insecure, Quiet, Run, Set, Strict, Timing, overrides
 from tuner.cli.run import watched
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def resume(
     set_: Set = None,
     quiet: Quiet = False,
     strict: Strict = False,
+    timing: Timing = False,
 ) -> int:
     """Go on with an interrupted sweep, or extend a finished one."""
     from tuner.jobs import is_url
@@ -67,6 +68,7 @@ def resume(
         inline=backend is BackendName.inline,
         quiet=quiet,
         strict=strict,
+        timing=timing,
     )
 
 

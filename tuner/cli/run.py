@@ -19,6 +19,7 @@ from tuner.cli.arguments import (
     Storage,
     Strict,
     SweepFile,
+    Timing,
     overrides,
 )
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tuner.history import Event
     from tuner.plan import Plan
     from tuner.results import Results
+    from tuner.timing import Clock
 
 EXAMPLE = "tuner run search_spaces/cnn_digits.toml --set search.trials=8"
 
@@ -41,6 +43,7 @@ def run(
     set_: Set = None,
     quiet: Quiet = False,
     strict: Strict = False,
+    timing: Timing = False,
 ) -> int:
     """Run a sweep file to its best config."""
     from tuner.run import run as run_sweep
@@ -54,10 +57,11 @@ def run(
         inline=backend is BackendName.inline,
         quiet=quiet,
         strict=strict,
+        timing=timing,
     )
 
 
-def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, strict: bool) -> int:
+def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, strict: bool, timing: bool = False) -> int:
     """Run or resume a sweep with a display, show its end, and return its exit status.
 
     Args:
@@ -65,17 +69,20 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
         inline: Whether trials run in this process.
         quiet: Show nothing but errors.
         strict: Whether any failed trial counts.
+        timing: Show at the end where the time went.
 
     Raises:
         TunerError: As tuner.run; an interruption with the command that goes on from there.
     """
     from tuner.cli.copying import command
-    from tuner.cli.guard import tell_folder
+    from tuner.cli.guard import tell_folder, whole_age_s
     from tuner.cli.progress import closing, make_display
     from tuner.cli.terminal import complain
     from tuner.drive import Watch
     from tuner.errors import Interrupted, SweepFailed
+    from tuner.timing import Clock
 
+    clock = Clock(whole_age_s())
     display, plans = make_display(quiet, inline=inline), list[tuple["Plan", Path]]()
 
     def on_plan(plan: Plan, folder: Path) -> None:
@@ -93,7 +100,10 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
                 note(event)
                 display.on_event(event)
 
-            results = start(Watch(on_plan=on_plan, on_event=on_event, on_stage=display.on_stage, on_wait=_tell_wait))
+            hooks = Watch(
+                on_plan=on_plan, on_event=on_event, on_stage=display.on_stage, clock=clock, on_wait=_tell_wait
+            )
+            results = start(hooks)
     except Interrupted as stop:
         raise _with_command(stop, plans[-1][1]) if plans else stop from None
     except SweepFailed as stop:
@@ -106,7 +116,18 @@ def watched(start: Callable[[Watch], Results], *, inline: bool, quiet: bool, str
         from tuner.cli.resume import already_finished
 
         return already_finished(results, quiet=quiet, strict=strict)
-    return _end(results, plans[-1][0], time.monotonic() - began, quiet=quiet, strict=strict)
+    clock.turn("end")
+    status = _end(results, plans[-1][0], time.monotonic() - began, quiet=quiet, strict=strict)
+    if timing:
+        _show_timing(clock)
+    return status
+
+
+def _show_timing(clock: Clock) -> None:
+    from tuner.cli.terminal import console, show
+    from tuner.cli.times import table
+
+    show(console(), table(clock))
 
 
 def _tell_wait(sentence: str) -> None:

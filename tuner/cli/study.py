@@ -13,6 +13,7 @@ from tuner.cli.arguments import (
     Storage,
     Strict,
     SweepFile,
+    Timing,
     overrides,
 )
 from tuner.cli.run import watched
@@ -30,6 +31,7 @@ def study(
     set_: Set = None,
     quiet: Quiet = False,
     strict: Strict = False,
+    timing: Timing = False,
 ) -> int:
     """Run the whole workflow, up to the test score."""
     from tuner.spec import load_sweep
@@ -43,4 +45,5 @@ def study(
         inline=backend is BackendName.inline,
         quiet=quiet,
         strict=strict,
+        timing=timing,
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.backends.driver import Driver
-from tuner.backends.ray_tune import session
+from tuner.backends.ray_tune import ahead, session
 from tuner.backends.ray_tune.oom import oom_kills
 from tuner.backends.ray_tune.worker_side import Attempts, Parcel
 from tuner.backends.worker import Job, Outcome, Report
@@ -101,24 +101,29 @@ def _run_on_one_ray(
     Raises:
         RayDied: The Ray that was started for it died; another can be started.
     """
-    scratch, is_anothers = home.open(options.cpus, options.gpus)
+    clock = driver.clock
+    with clock.phase("imports"):
+        home.begin(options.cpus, options.gpus)
+        import ray.tune  # noqa: F401  # meanwhile
+    with clock.phase("Ray"):
+        scratch = home.open()
     resources = driver.sweep.resources
     session.check_resources(resources.request())
     seam = _Seam(driver, options.max_concurrent)
-    ray_goes_on = is_anothers or options.home is not None
+    ray_goes_on = home.is_anothers or options.home is not None
     try:
-        _drive(seam, _parcel(driver.mirror, train, pickled, data, options.origin), scratch, ray_goes_on)
+        _drive(seam, _parcel(driver.mirror, train, pickled, data, options.origin), home, scratch, ray_goes_on)
     except session.RayDied as error:
-        if is_anothers:
+        if home.is_anothers:
             raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
         raise
 
 
-def _drive(seam: _Seam, parcel: Parcel, scratch: Path, ray_goes_on: bool) -> None:
+def _drive(seam: _Seam, parcel: Parcel, home: session.Home, scratch: Path, ray_goes_on: bool) -> None:
     token = next(_tokens)
     _seams[token] = seam
     try:
-        _fit(token, seam.driver.sweep.resources, parcel, scratch)
+        _fit(token, seam.driver.sweep.resources, _manager(parcel, home), scratch)
         if not seam.driver.finished:
             raise SweepFailed("Ray ended before the sweep did.")
     except BaseException as error:
@@ -173,7 +178,7 @@ def _parcel(
     )
 
 
-def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) -> None:
+def _fit(token: int, resources: ResourcesSpec, manager: type, scratch: Path) -> None:
     from ray import tune
 
     trainable = tune.with_resources(_placeholder, tune.PlacementGroupFactory([resources.request()]))
@@ -197,7 +202,7 @@ def _fit(token: int, resources: ResourcesSpec, parcel: Parcel, scratch: Path) ->
         ),
     )
     count = _seams[token].max_concurrent or _UNLIMITED
-    with session.corrected(resources.request(), count, _manager(parcel)):
+    with session.corrected(resources.request(), count, manager):
         tuner.fit()
 
 
@@ -205,14 +210,16 @@ def _placeholder(config: dict[str, Any]) -> None:
     """What Ray Tune takes for the trainable; the actors that it starts are `Attempts`."""
 
 
-def _manager(parcel: Parcel) -> type:
+def _manager(parcel: Parcel, home: session.Home) -> type:
     """Return Ray Tune's manager of actors, with `Attempts` as its actors, to whom only their jobs go."""
     import ray
     from ray.air.execution._internal import RayActorManager
 
     # As Ray Tune does it: on a cluster that was joined, this process's keys are what a run on S3 is written with.
-    keys = {name: os.environ[name] for name in _KEYS if name in os.environ}
-    actor = ray.remote(runtime_env={"env_vars": keys})(Attempts) if keys else ray.remote(Attempts)
+    # A Ray that was started here has them from its start.
+    keys = {name: os.environ[name] for name in _KEYS if name in os.environ and home.is_anothers}
+    remote = ray.remote(runtime_env={"env_vars": keys})(Attempts) if keys else ray.remote(Attempts)
+    actor = ahead.hired(remote, home.workers, ahead.module(parcel.train))
 
     class Manager(RayActorManager):  # type: ignore[misc]
         def add_actor(self, cls: Any, kwargs: dict[str, Any], *request: Any, **more: Any) -> Any:
@@ -265,6 +272,7 @@ class _Seam:
         trial, attempt = self.attempts[ray_trial]
         if not self.driver.is_current(trial, attempt):
             return True
+        self.driver.clock.add(payload["spent"])
         if "report" in payload:
             return self.driver.report(trial, attempt, Report(**payload["report"]))
         self.driver.end(trial, attempt, Outcome(**payload["outcome"]))

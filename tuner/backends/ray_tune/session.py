@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import logging
@@ -16,13 +17,13 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tuner import tokens
-from tuner.backends.ray_tune import reach
+from tuner.backends.ray_tune import reach, stand_in
 from tuner.errors import ResourceError, SweepFailed, UsageError
 from tuner.machine import fitting
 
@@ -40,6 +41,7 @@ _ENVIRONMENT = {
 }
 
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+_STAND_INS = {"--dashboard_agent_command": "idle", "--runtime_env_agent_command": "lazy"}
 _LOOK_S = 1.0  # between two looks at the nodes
 _TEMP = Path("/tmp")
 
@@ -123,11 +125,18 @@ class Home:
     """Where sweeps run: the Ray that this process has already, or one that is started when it is first needed.
 
     As a context manager it ends what it has started.
+
+    Attributes:
+        workers: Actors that were started ahead of the trials, and serve none yet.
+        is_anothers: Whether Ray was there before, and goes on after this; known once it is open.
     """
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self._scratch: Path | None = None
+        self._starter: _Starter | None = None
+        self.is_anothers = False
+        self.workers: list[Any] = []
 
     def __enter__(self) -> Home:
         return self
@@ -137,34 +146,89 @@ class Home:
 
     def close(self) -> None:
         """End the Ray that was started, and delete its files; the next use starts another."""
-        self._scratch = None
+        self.workers.clear()
+        self._scratch = self._starter = None
         self._stack.close()
 
-    def open(self, cpus: int, gpus: int) -> tuple[Path, bool]:
-        """Return a private folder for Ray's files, and whether Ray is another's, which goes on after this.
+    def begin(self, cpus: int, gpus: int, then: Callable[[], list[Any]] = list) -> None:
+        """Let Ray start while this process does something else; nothing where it has, or this process has another.
 
         Args:
             cpus: Cores to give a Ray started here.
             gpus: GPUs to give a Ray started here.
+            then: Called once Ray is there, in another thread; returns workers that it has started.
+        """
+        if self._scratch is not None:
+            return
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(environment())
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module="ray")
+            import ray
+
+            scratch = stack.enter_context(_scratch())
+            stack.enter_context(_hushed())
+            self.is_anothers = ray.is_initialized()
+            if not self.is_anothers:
+                stack.enter_context(_tokens(tokens.private_token()))
+
+                def start() -> None:
+                    _start(cpus, gpus, scratch)
+                    self.workers += then()
+
+                self._starter = stack.enter_context(_Starter(start))
+                stack.callback(ray.shutdown)
+                stack.callback(self._starter.wait)  # what is half started could not be ended
+                self._starter.start()
+            self._stack, self._scratch = stack.pop_all(), scratch
+
+    def open(self) -> Path:
+        """Return a private folder for Ray's files once Ray is there: it has begun to start.
 
         Raises:
             SweepFailed: Ray does not start.
         """
-        if self._scratch is None:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module="ray")
-                import ray
+        scratch, starter = self._scratch, self._starter
+        assert scratch is not None
+        if starter is not None and (error := starter.wait()):
+            self.close()
+            raise error
+        return scratch / "results"
 
-                scratch = stack.enter_context(_scratch())
-                stack.enter_context(_hushed())
-                self._is_anothers = ray.is_initialized()
-                if not self._is_anothers:
-                    stack.enter_context(_tokens(tokens.private_token()))
-                    stack.callback(ray.shutdown)
-                    _start(cpus, gpus, scratch)
-                self._stack, self._scratch = stack.pop_all(), scratch
-        return self._scratch / "results", self._is_anothers
+
+class _Starter(threading.Thread):
+    """Runs an action in a thread that lives as long as this is open.
+
+    The kernel ends Ray's processes together with the thread that started them.
+    """
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__(name="starts Ray", daemon=True)
+        self._action = action
+        self._error: BaseException | None = None
+        self._settled, self._over = threading.Event(), threading.Event()
+
+    def __enter__(self) -> _Starter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        if self.ident is not None:
+            self.join()
+
+    def run(self) -> None:
+        try:
+            self._action()
+        except BaseException as error:
+            self._error = error
+        self._settled.set()
+        self._over.wait()
+
+    def wait(self) -> BaseException | None:
+        """Wait for the action's end; returns what it raised."""
+        if self.ident is not None:
+            self._settled.wait()
+        return self._error
 
 
 def remove_left(where: Path = _TEMP) -> None:
@@ -205,17 +269,38 @@ def _start(cpus: int, gpus: int, scratch: Path) -> None:
 
 @contextlib.contextmanager
 def sparse() -> Iterator[None]:
-    """Have Ray start without what serves nobody here: that is a third of its start.
+    """Have Ray start without what serves nobody here: that is more than half of its start.
 
     Its log monitor sends workers' output to a driver that asked for none, its autoscaler's monitor would add nodes, and
-    its dashboard's process starts even where no dashboard is wanted.
+    its dashboard's process starts even where no dashboard is wanted. The raylet's agents have stand-ins.
     """
+    from ray._private import services, utils
     from ray._private.node import Node
 
+    start = services.start_ray_process
+
+    def start_lean(command: list[str], *more: Any, **options: Any) -> Any:
+        return start(_with_stand_ins(command), *more, **options)
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_replaced(services, "start_ray_process", start_lean))
+        # Whether the dashboard's packages are there: to tell, all of them would be imported.
+        stack.enter_context(_replaced(utils, "get_dashboard_dependency_error", lambda: None))
         for name in ("start_log_monitor", "start_monitor", "start_api_server"):
             stack.enter_context(_replaced(Node, name, lambda node, **options: None))
         yield
+
+
+def _with_stand_ins(command: list[str]) -> list[str]:
+    """Return a raylet's command with stand-ins for its agents, and every other command as it is."""
+    stood = []
+    for word in command:
+        name, _, value = word.partition("=")
+        if (kind := _STAND_INS.get(name)) and stand_in.can_replace(value.split()):
+            # Ray joins and splits these commands at spaces, as its own are: no path of theirs may have one.
+            word = f"{name}={sys.executable} -I -S {stand_in.__file__} {kind} {value}"
+        stood.append(word)
+    return stood
 
 
 def _hushed() -> contextlib.AbstractContextManager[None]:
@@ -236,7 +321,7 @@ def _starting() -> Iterator[None]:
     """
     from ray._private import utils
 
-    before, debugger = signal.getsignal(signal.SIGTERM), os.environ.get("PYTHONBREAKPOINT")
+    before, debugger = _on_sigterm(), os.environ.get("PYTHONBREAKPOINT")
     try:
         with _replaced(utils, "set_sigterm_handler", lambda handler: None):
             yield
@@ -247,9 +332,19 @@ def _starting() -> Iterator[None]:
         os.environ.pop("PYTHONBREAKPOINT", None)
         if debugger is not None:
             os.environ["PYTHONBREAKPOINT"] = debugger
-        if before is not None and threading.current_thread() is threading.main_thread():
-            # Set anew even where Python sees no change: Ray's native handler, which aborts, lies beneath.
-            signal.signal(signal.SIGTERM, before)
+        # Ray's native handler, which aborts, lies beneath Python's, which sees no change.
+        _on_sigterm(before)
+
+
+def _on_sigterm(handler: int | None = None) -> int | None:
+    """Return what the system calls on SIGTERM, or set it: as `signal.signal` does, but from any thread."""
+    api = ctypes.pythonapi
+    api.PyOS_getsig.restype, api.PyOS_getsig.argtypes = ctypes.c_void_p, [ctypes.c_int]
+    api.PyOS_setsig.restype, api.PyOS_setsig.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
+    if handler is None:
+        return api.PyOS_getsig(signal.SIGTERM) or 0
+    api.PyOS_setsig(signal.SIGTERM, handler)
+    return None
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import json
 import os
 import queue
@@ -19,6 +20,7 @@ from typing import Any
 
 from tuner.backends.worker import Job, Outcome, Report, run_attempt
 from tuner.storage import Remote
+from tuner.timing import Meter, age_s
 from tuner.trainable import Train, Trial
 
 _LEAVE_S = 60.0  # so long a stopped attempt may clear up; then its successor gets a worker of its own
@@ -54,13 +56,26 @@ class Attempts:
     most of a worker's start. So nothing of Ray Tune travels here: a job comes as text, and messages go as text.
 
     Args:
-        job: The first attempt's job, as JSON.
-        parcel: What all attempts share.
+        ahead: A module that the attempts will need, imported while the driver is at other things; may be empty.
     """
 
-    def __init__(self, job: str, parcel: Parcel) -> None:
+    def __init__(self, ahead: str) -> None:
+        self._meter = Meter(age_s())
+        self._meter.turn("loading")
+        if ahead:
+            with contextlib.suppress(Exception):  # the attempt that needs it says why
+                importlib.import_module(ahead)
+        self._meter.turn("waiting")
+
+    def begin(self, job: str, parcel: Parcel) -> None:
+        """Take the first attempt.
+
+        Args:
+            job: Its job, as JSON.
+            parcel: What all attempts share.
+        """
         self._parcel = parcel
-        self._attempt = _Attempt(job, parcel)
+        self._attempt = _Attempt(job, parcel, self._meter)
 
     def train(self) -> dict[str, str]:
         """Let the attempt go on to its next report, or to its end; returns that message, as Ray Tune takes a result."""
@@ -74,7 +89,7 @@ class Attempts:
         """Begin another attempt; returns False where the one before does not end."""
         if not self._attempt.end():
             return False
-        self._attempt = _Attempt(job, self._parcel)
+        self._attempt = _Attempt(job, self._parcel, self._meter)
         return True
 
     def stop(self) -> None:
@@ -85,8 +100,8 @@ class Attempts:
 class _Attempt:
     """One attempt in a thread of its own, which stands still between a report and what becomes of it."""
 
-    def __init__(self, job: str, parcel: Parcel) -> None:
-        self._job, self._parcel = Job(**json.loads(job)), parcel
+    def __init__(self, job: str, parcel: Parcel, meter: Meter) -> None:
+        self._job, self._parcel, self._meter = Job(**json.loads(job)), parcel, meter
         self._messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stops: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"{self._job.trial}-{self._job.attempt}", daemon=True)
@@ -111,19 +126,29 @@ class _Attempt:
             outcome = self._outcome()
         except BaseException as error:  # of this code, not of the trainable; unsaid, it would be waited for
             outcome = Outcome("failed", "infrastructure.worker_lost", f"{type(error).__name__}: {error}")
-        self._messages.put(json.dumps({"outcome": outcome.to_dict()}))
+        self._put({"outcome": outcome.to_dict()})
 
     def _outcome(self) -> Outcome:
         import ray
 
+        self._meter.turn("loading")
         _move_in(self._parcel)
         fold = self._job.fold
         data = ray.get(self._parcel.data[fold]) if fold in self._parcel.data else None
-        return run_attempt(self._job, _load(self._parcel), data, self._send)
+        train = _load(self._parcel)
+        self._meter.turn("training")
+        return run_attempt(self._job, train, data, self._send)
 
     def _send(self, report: Report) -> bool:
-        self._messages.put(json.dumps({"report": asdict(report)}))
-        return self._stops.get()
+        self._put({"report": asdict(report)}, report.taken_s)
+        stop = self._stops.get()
+        self._meter.turn("training")
+        return stop
+
+    def _put(self, message: dict[str, Any], reporting_s: float = 0.0) -> None:
+        """Hand a message over, with what this worker has spent its time on since the one before."""
+        self._meter.turn("waiting")
+        self._messages.put(json.dumps({**message, "spent": self._meter.take(reporting_s)}))
 
 
 def _move_in(parcel: Parcel) -> None:
