@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from trainables import metrics
 from trainables.augment import augment
 from trainables.inputs import Preparation, Samples, derive
-from trainables.optimizers import Schedule, make_optimizer, weights
+from trainables.optimizers import Schedule, make_optimizer
 from trainables.parameters import DEFAULTS, check, names
 from tuner.errors import ConfigError, DataError, Problem, nearest
 from tuner.trainable import Data, DataInfo, Trial
@@ -145,24 +145,16 @@ class Learner:
         self.model.train()
         torch.manual_seed(derive(self.seed, "dropout", epoch))
         generator = Generator(self.device).manual_seed(derive(self.seed, "order", epoch))
-        first = (epoch - 1) * self.steps
-        for step, index in enumerate(self.train.shuffled(self.config["batch_size"], generator), first):
+        rates = self.schedule.of_epoch(epoch)
+        self.optimizer.begin([rates])
+        for step, index in enumerate(self.train.shuffled(self.config["batch_size"], generator)):
             raw = self.train.x[index]
             x = self.prepare(augment(raw, self.config.get("augment", "none"), generator))
-            self._step(x, self.train.y[index], self.schedule.rate(step))
-        return self.schedule.rate(first)
-
-    def _step(self, x: Tensor, y: Tensor, rate: float) -> None:
-        """Move the weights by one optimizer step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with precision(self.device):
-            loss = self._loss(self.model(x), y)
-        if self.config["l1"]:
-            loss = loss + self.config["l1"] * sum(w.abs().sum() for w in weights(self.model))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+            with precision(self.device):
+                loss = self._loss(self.model(x), self.train.y[index])
+            loss.backward()
+            self.optimizer.step(step)
+        return rates[0]
 
     def _loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the training loss of outputs (B, K): what the optimizer sees, and no metric."""

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 from conformance_trainables import curve, digits
-from torch import Generator, nn
+from torch import Generator
 
 from trainables import cnn, mlp
 from trainables.alone import Alone, main
 from trainables.augment import augment
 from trainables.inputs import Preparation, Samples, derive
-from trainables.optimizers import make_optimizer
 from trainables.parameters import PARAMETERS
 from trainables.training import Learner, class_weights, complete, training_subset
 from tuner.errors import ConfigError, DataError
@@ -211,40 +210,6 @@ def test_augmentation_follows_its_generator():
 
 
 # What the optimizer sees
-
-
-def test_weight_decay_reaches_weights_only():
-    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
-    before = [p.detach().clone() for p in model.parameters()]
-    config = complete("cnn", {"optimizer": "adamw", "learning_rate": 0.1, "weight_decay": 0.5})
-    optimizer = make_optimizer(model, config)
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
-    optimizer.step()
-    weight, *others = model.parameters()
-    torch.testing.assert_close(weight, before[0] * (1 - 0.1 * 0.5))
-    assert all(torch.equal(p, b) for p, b in zip(others, before[1:], strict=True))
-
-
-@pytest.mark.parametrize("name", PARAMETERS["optimizer"].options)
-def test_each_optimizer_is_torchs_own(name):
-    model, twin = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
-    twin.load_state_dict(model.state_dict())
-    config = complete("cnn", {"optimizer": name, "learning_rate": 0.01, "weight_decay": 0.1, "momentum": 0.8})
-    own = {
-        "sgd": lambda p: torch.optim.SGD(p, 0.01, momentum=0.8, weight_decay=0.1),
-        "rmsprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.8, weight_decay=0.1),
-        "adam": lambda p: torch.optim.Adam(p, 0.01, betas=(0.8, 0.999), weight_decay=0.1),
-        "adamw": lambda p: torch.optim.AdamW(p, 0.01, betas=(0.8, 0.999), weight_decay=0.1),
-    }
-    pairs = [(model, make_optimizer(model, config)), (twin, own[name](twin.parameters()))]
-    x = torch.randn(8, 4)
-    for _ in range(5):
-        for each, optimizer in pairs:
-            optimizer.zero_grad()
-            each(x).square().mean().backward()
-            optimizer.step()
-    torch.testing.assert_close(model.weight, twin.weight)
 
 
 def test_l1_drives_weights_towards_zero():
