@@ -65,33 +65,35 @@ def key(config: Mapping[str, Any], data: Data) -> Hashable:
 def bytes_per_lane(build: Build, config: Mapping[str, Any], data: DataInfo, device: torch.device) -> int:
     """Return about how much memory one more lane takes, besides its samples.
 
-    Built and run on meta tensors, which take none. Weights, gradients (as they come, and side by side) and what the
-    optimizer keeps; and what autograd keeps of a batch, with two of the largest layer passing by.
+    Weights, gradients (as they come, and side by side) and what the optimizer keeps; and what autograd keeps of a
+    batch, with two of the largest layer passing by. Counted on two samples on the CPU, a batch takes in proportion.
 
     Args:
         build: Makes the model.
         config: A complete config.
         data: What it is trained on.
-        device: Where; a GPU measures many samples at a time.
+        device: Where it will be; a GPU measures many samples at a time.
     """
-    samples = max(config["batch_size"], 2)  # batch norm cannot train on one
+    side = config.get("image_size")
+    shape = (data.shape[0], side, side) if side and len(data.shape) == 3 else data.shape
+    model = build(config, data).train()
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    side = config.get("image_size")
-    shape = (data.shape[0], side, side) if side and len(data.shape) == 3 else data.shape
-    with torch.device("meta"):
-        model = build(config, data).train()
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
-            outputs = model(torch.empty((samples, *shape)))
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = model(torch.zeros(2, *shape))  # holds the graph, and so what it keeps
     largest = max(kept.values(), default=0)
-    measuring = 2 * largest * evaluation_batch(device, lanes=8) // samples
+    training = (sum(kept.values()) + 2 * largest) * config["batch_size"]
+    measuring = 2 * largest * evaluation_batch(device, lanes=8)
     del outputs
     rows = 3 + len(BUFFERS[config["optimizer"]])
-    return rows * STORED * sum(p.numel() for p in model.parameters()) + max(sum(kept.values()) + 2 * largest, measuring)
+    return rows * STORED * sum(p.numel() for p in model.parameters()) + max(training, measuring) // 2
 
 
 def evaluation_batch(device: torch.device, lanes: int) -> int:
