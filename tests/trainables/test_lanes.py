@@ -255,6 +255,8 @@ def test_a_lone_trial_goes_on_in_a_group_and_back(optimizer):
     assert_near(row.metrics, whole.reports[1])
     back = whole.resumed(2)
     assert shapes(back.state) == shapes(made.state_dict(lane))
+    seen = "1.num_batches_tracked"
+    assert back.state["model"][seen] == made.state_dict(lane)["model"][seen] > 0
     back.state = stored(made.state_dict(lane))
     module("cnn").train(SMALL["cnn"] | config, back)
     assert_near({k: v for k, v in back.reports[0].items() if k != "epoch"}, whole.reports[2])
