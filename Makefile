@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search bench-precision bench
+.PHONY: setup sweep test slow test-cluster chaos-cluster scale check format lock chaos neighbours coverage races planted report study proposals bench-search bench-precision bench lanes
 
 setup: .venv/ready
 
@@ -92,6 +92,10 @@ bench: setup
 # How long the study of the digits takes, untouched and killed once in every stage; 5 minutes.
 study: setup
 	$(BIN)/python benchmarks/study.py
+
+# Lanes, processes and a DataLoader loop against one trial at a time; on a GPU where there is one.
+lanes: setup
+	$(BIN)/python -m benchmarks.lanes
 
 check: setup
 	$(BIN)/ruff format --check .
