@@ -177,7 +177,7 @@ def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int) -> Sweep:
     """Return the sweep with its resources resolved for this many cores and GPUs."""
     asked = sweep.resources
     a_gpu = (1.0 if gpus else 0.0) if asked.gpus_per_trial is None else asked.gpus_per_trial
-    room = fitting(asked.cpus_per_trial, a_gpu, cpus, gpus)
+    room = fitting(asked.cpus_per_trial, a_gpu, cpus, gpus) * asked.lanes_each
     side_by_side = max(1, min(asked.max_concurrent or room, room, trials))
     resolved = asked.model_copy(update={"gpus_per_trial": a_gpu, "max_concurrent": side_by_side})
     return sweep.model_copy(update={"resources": resolved})

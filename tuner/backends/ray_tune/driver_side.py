@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,10 @@ from typing import Any
 from tuner.backends.driver import Driver
 from tuner.backends.ray_tune import session
 from tuner.backends.ray_tune.oom import oom_kills
+from tuner.backends.ray_tune.pool import end_pools
 from tuner.backends.ray_tune.worker_side import Attempts, Parcel
 from tuner.backends.worker import Job, Outcome, Report
 from tuner.errors import SweepFailed, UsageError
-from tuner.mirror import Mirror
 from tuner.spec import ResourcesSpec
 from tuner.trainable import Data, Train
 
@@ -107,7 +108,7 @@ def _run_on_one_ray(
     seam = _Seam(driver, options.max_concurrent)
     ray_goes_on = is_anothers or options.home is not None
     try:
-        _drive(seam, _parcel(driver.mirror, train, pickled, data, options.origin), scratch, ray_goes_on)
+        _drive(seam, _parcel(driver, train, pickled, data, options.origin), scratch, ray_goes_on)
     except session.RayDied as error:
         if is_anothers:
             raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
@@ -130,6 +131,7 @@ def _drive(seam: _Seam, parcel: Parcel, scratch: Path, ray_goes_on: bool) -> Non
     finally:
         if ray_goes_on:
             seam.release_workers()
+            end_pools(parcel.pools)
         del _seams[token]
 
 
@@ -154,7 +156,7 @@ def _pickled(train: Train) -> bytes:
 
 
 def _parcel(
-    mirror: Mirror,
+    driver: Driver,
     train: Train | str,
     pickled: bytes | None,
     data: Mapping[int | None, Data],
@@ -162,6 +164,7 @@ def _parcel(
 ) -> Parcel:
     import ray
 
+    mirror = driver.mirror
     return Parcel(
         train=train if isinstance(train, str) else None,
         origin=origin,
@@ -170,6 +173,8 @@ def _parcel(
         data={fold: ray.put(one) for fold, one in data.items()},
         folder=str(Path.cwd()),
         path=tuple(entry or str(Path.cwd()) for entry in sys.path),
+        lanes=driver.sweep.resources.lanes_each,
+        pools=f"lanes-{uuid.uuid4().hex[:12]}",
     )
 
 
