@@ -6,16 +6,17 @@ augmented, normalised and resized there, a whole batch at a time.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
 from tuner.trainable import DataInfo, Split
 
@@ -41,19 +42,27 @@ class Samples:
     def __len__(self) -> int:
         return len(self.y)
 
-    def steps(self, batch_size: int) -> int:
-        """Return how many batches `shuffled` gives."""
-        full, rest = divmod(len(self), batch_size)
-        return full + (rest > 1 or (rest == 1 and full == 0))
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """Return the samples of all parts, one after another: a copy."""
+        whole = copy.copy(parts[0])
+        whole.x, whole.y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+        return whole
 
-    def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Tensor]:
-        """Yield the indices of each batch of an epoch, in random order.
 
-        The last batch may be smaller, but is never a single sample beside others: batch norm has no
-        statistics of one. That sample (each epoch another one) is left out.
-        """
-        order = torch.randperm(len(self), generator=generator, device=self.x.device)
-        yield from order.split(batch_size)[: self.steps(batch_size)]
+def steps(samples: int, batch_size: int) -> int:
+    """Return how many batches an epoch of so many samples has.
+
+    The last batch may be smaller, but is never a single sample beside others: batch norm has no
+    statistics of one. That sample (each epoch another one) is left out.
+    """
+    full, rest = divmod(samples, batch_size)
+    return full + (rest > 1 or (rest == 1 and full == 0))
+
+
+def batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Return an epoch's batches of rows (N, ...), one a sample, in the order of training."""
+    return rows.split(batch_size)[: steps(len(rows), batch_size)]
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
@@ -102,3 +111,12 @@ class Preparation:
         if self.size and batch.shape[2:] != (self.size, self.size):
             batch = F.interpolate(batch, size=(self.size, self.size), mode="bilinear", antialias=True)
         return batch
+
+    @classmethod
+    def of_lanes(cls, lanes: Sequence[Preparation]) -> Preparation:
+        """Return what prepares images (B, L x C, H, W), all lanes' channels side by side; rows as they are."""
+        joined = copy.copy(lanes[0])
+        if joined.images:
+            joined.scale = torch.cat([lane.scale for lane in lanes], 1)
+            joined.shift = torch.cat([lane.shift for lane in lanes], 1)
+        return joined

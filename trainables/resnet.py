@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainables.layers import activation, image_shape
+from trainables.layers import Dropout, activation, image_shape
 from trainables.parameters import DEFAULTS as ALL_DEFAULTS
 from trainables.training import complete, fit
 from tuner.errors import ShapeError
@@ -44,7 +44,7 @@ def build(config: Mapping[str, Any], data: DataInfo) -> nn.Module:
             layers.append(Block(channels, filters * 2**stage, stride, config))
             channels = filters * 2**stage
     mean = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, *mean, nn.Dropout(config["dropout"]), nn.Linear(channels, data.outputs))
+    return nn.Sequential(*layers, *mean, Dropout(config["dropout"]), nn.Linear(channels, data.outputs))
 
 
 class Block(nn.Module):

@@ -20,8 +20,10 @@ from torch import Generator, Tensor, nn
 
 from trainables import metrics
 from trainables.augment import augment
-from trainables.inputs import Preparation, Samples, derive
-from trainables.optimizers import Schedule, make_optimizer, weights
+from trainables.chance import Chance, chance
+from trainables.inputs import Preparation, Samples, batches, derive, steps
+from trainables.layers import Dropout
+from trainables.optimizers import Schedule, make_optimizer
 from trainables.parameters import DEFAULTS, check, names
 from tuner.errors import ConfigError, DataError, Problem, nearest
 from tuner.trainable import Data, DataInfo, Trial
@@ -97,6 +99,83 @@ def fit(build: Build, config: Mapping[str, Any], trial: Trial) -> None:
         )
 
 
+Measured = tuple[NDArray[np.float32], NDArray[Any]]
+"""A model's outputs (N, K), and what they should have been (N,)."""
+
+
+class Course:
+    """All of a trial but its model and its samples: what it has in common alone and in a lane.
+
+    Args:
+        config: A complete config.
+        data: Its splits.
+        epochs: The schedule's horizon.
+        seed: The trial's.
+        device: Where it is trained.
+    """
+
+    def __init__(self, config: Mapping[str, Any], data: Data, epochs: int, seed: int, device: torch.device) -> None:
+        self.config, self.data, self.seed, self.device, self.epochs = config, data, seed, device, epochs
+        self.prepare = Preparation(config, data, data.preprocess, device)
+        self.steps = steps(len(data.train), config["batch_size"])
+        self.schedule = Schedule(config, epochs, self.steps)
+        self.subset = training_subset(data, seed, device)
+        self.scale = target_scale(data)
+        self.class_weights = class_weights(data, config, device)
+        self.augment = config.get("augment", "none")
+
+    def chance(self, epoch: int, layers: int) -> Chance:
+        """Return what an epoch, from 1, leaves to chance in a model with so many dropout layers."""
+        augmented, samples = self.augment != "none", len(self.data.train)
+        return chance(self.seed, epoch, samples, self.steps, layers, augmented=augmented, device=self.device)
+
+    def measured(self, train: Measured, val: Measured | None) -> tuple[metrics.Metrics, NDArray[np.float32] | None]:
+        """Return an epoch's metrics, train_ and val_, and the validation predictions, None without such a split."""
+        found, _ = self._judged(*train)
+        reported = {f"train_{name}": found[name] for name in TRAIN_METRICS[self.data.task]}
+        if val is None:
+            return reported, None
+        found, predictions = self._judged(*val)
+        return reported | {f"val_{name}": value for name, value in found.items()}, predictions
+
+    def loss(self, measured: Measured) -> float:
+        """Return the plain loss of outputs."""
+        return float(self._judged(*measured)[0]["loss"])
+
+    def _judged(self, outputs: NDArray[np.float32], y: NDArray[Any]) -> tuple[metrics.Metrics, NDArray[np.float32]]:
+        values = as_predictions(outputs, self.data.task, self.scale)
+        of_task = {"classification": metrics.classification, "regression": metrics.regression}
+        return of_task[self.data.task](values, y), values.astype(np.float32)
+
+
+def new_model(build: Build, config: Mapping[str, Any], data: DataInfo, seed: int, device: torch.device) -> nn.Module:
+    """Return a trial's untrained model on the device; its weights follow from the trial's seed."""
+    torch.backends.cudnn.deterministic = True  # on a GPU too, the same seed gives the same metrics
+    torch.manual_seed(derive(seed, "weights"))
+    model = build(config, data).to(device, memory_format=torch.channels_last)
+    _refuse_batches_of_one(model, config)
+    return model
+
+
+def dropouts(model: nn.Module) -> list[Dropout]:
+    """Return a model's dropout layers, in their order."""
+    return [layer for layer in model.modules() if isinstance(layer, Dropout)]
+
+
+def start_loss(course: Course, model: nn.Module, train: Samples, offset: int = 0) -> float:
+    """Return a model's training loss as it is now, on at most 1,024 samples.
+
+    Args:
+        course: The trial's.
+        model: Its own.
+        train: Where its training split is.
+        offset: At which sample it begins there.
+    """
+    index = course.subset[:START_SAMPLES] + offset
+    raw = (train.x[part] for part in index.split(EVALUATION_BATCH[course.device.type]))
+    return course.loss((infer(model, course.prepare, raw), train.y[index].cpu().numpy()))
+
+
 class Learner:
     """A model in training: everything that fit needs from one epoch to the next.
 
@@ -121,21 +200,16 @@ class Learner:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.config, self.data, self.seed, self.device = config, data, seed, device
-        torch.backends.cudnn.deterministic = True  # on a GPU too, the same seed gives the same metrics
-        torch.manual_seed(derive(seed, "weights"))
-        self.model = build(config, data).to(device, memory_format=torch.channels_last)
-        _refuse_batches_of_one(self.model, config)
+        self.config, self.data, self.device = config, data, device
+        self.course = Course(config, data, epochs, seed, device)
+        self.model = new_model(build, config, data, seed, device)
+        self.dropouts = dropouts(self.model)
         self.optimizer = make_optimizer(self.model, config)
-        self.prepare = Preparation(config, data, data.preprocess, device)
+        self.schedule, self.prepare = self.course.schedule, self.course.prepare
         self.train = Samples(data.train, device)
         self.val = None if data.val is None else Samples(data.val, device)
-        self.steps = self.train.steps(config["batch_size"])
-        self.schedule = Schedule(config, epochs, self.steps)
-        self.subset = training_subset(data, seed, device)
+        self.subset = self.course.subset
         self.batch = EVALUATION_BATCH[device.type]
-        self.scale = target_scale(data)
-        self.class_weights = class_weights(data, config, device)
 
     def train_epoch(self, epoch: int) -> float:
         """Take one pass over the training split and return the first step's learning rate.
@@ -143,40 +217,31 @@ class Learner:
         On a GPU nothing in here waits for the device.
         """
         self.model.train()
-        torch.manual_seed(derive(self.seed, "dropout", epoch))
-        generator = Generator(self.device).manual_seed(derive(self.seed, "order", epoch))
-        first = (epoch - 1) * self.steps
-        for step, index in enumerate(self.train.shuffled(self.config["batch_size"], generator), first):
-            raw = self.train.x[index]
-            x = self.prepare(augment(raw, self.config.get("augment", "none"), generator))
-            self._step(x, self.train.y[index], self.schedule.rate(step))
-        return self.schedule.rate(first)
-
-    def _step(self, x: Tensor, y: Tensor, rate: float) -> None:
-        """Move the weights by one optimizer step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with precision(self.device):
-            loss = self._loss(self.model(x), y)
-        if self.config["l1"]:
-            loss = loss + self.config["l1"] * sum(w.abs().sum() for w in weights(self.model))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        rates, luck = self.schedule.of_epoch(epoch), self.course.chance(epoch, len(self.dropouts))
+        self.optimizer.begin([rates])
+        size, how = self.config["batch_size"], self.course.augment
+        draws = [None] * len(rates) if luck.draws is None else batches(luck.draws, size)
+        for step, (index, draw, keys) in enumerate(zip(batches(luck.order, size), draws, luck.keys, strict=True)):
+            for layer, key in zip(self.dropouts, keys, strict=True):
+                layer.key = key
+            x = self.prepare(augment(self.train.x[index], how, draw))
+            with precision(self.device):
+                loss = self._loss(self.model(x), self.train.y[index])
+            loss.backward()
+            self.optimizer.step(step)
+        return rates[0]
 
     def _loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the training loss of outputs (B, K): what the optimizer sees, and no metric."""
         if self.data.task == "regression":
-            mean, std = self.scale
+            mean, std = self.course.scale
             return F.mse_loss(outputs.squeeze(1), (y - mean) / std)
         smoothing = self.config["label_smoothing"]
-        return F.cross_entropy(outputs, y, weight=self.class_weights, label_smoothing=smoothing)
+        return F.cross_entropy(outputs, y, weight=self.course.class_weights, label_smoothing=smoothing)
 
     def start_loss(self) -> float:
         """Return the training loss as it is now, measured as in `measure`, on at most 1,024 samples."""
-        index = self.subset[:START_SAMPLES]
-        measured, _ = self._measured((self.train.x[part] for part in index.split(self.batch)), self.train.y[index])
-        return float(measured["loss"])
+        return start_loss(self.course, self.model, self.train)
 
     def measure(self) -> tuple[metrics.Metrics, NDArray[np.float32] | None]:
         """Return the epoch's metrics and the validation predictions, None without such a split.
@@ -185,19 +250,11 @@ class Learner:
         class weight or penalty; training on a fixed random subset of the validation split's size.
         """
         raw = (self.train.x[index] for index in self.subset.split(self.batch))
-        measured, _ = self._measured(raw, self.train.y[self.subset])
-        reported = {f"train_{name}": measured[name] for name in TRAIN_METRICS[self.data.task]}
-        predictions = None
-        if self.val is not None:
-            measured, predictions = self._measured(self.val.x.split(self.batch), self.val.y)
-            reported |= {f"val_{name}": value for name, value in measured.items()}
-        return reported, predictions
-
-    def _measured(self, raw: Iterable[Tensor], y: Tensor) -> tuple[metrics.Metrics, NDArray[np.float32]]:
-        outputs = infer(self.model, self.prepare, raw)
-        values = as_predictions(outputs, self.data.task, self.scale)
-        of_task = {"classification": metrics.classification, "regression": metrics.regression}
-        return of_task[self.data.task](values, y.cpu().numpy()), values.astype(np.float32)
+        train = infer(self.model, self.prepare, raw), self.train.y[self.subset].cpu().numpy()
+        if self.val is None:
+            return self.course.measured(train, None)
+        val = infer(self.model, self.prepare, self.val.x.split(self.batch)), self.val.y.cpu().numpy()
+        return self.course.measured(train, val)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed trial needs: tensors (not copies) and plain values."""

@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler as torch_own
 from trainables import mlp
 from trainables.alone import Alone
 from trainables.data import load
-from trainables.optimizers import Schedule
+from trainables.optimizers import Optimizer, Schedule
 from trainables.training import complete
 
 EPOCHS, STEPS, RATE = 6, 5, 0.1
@@ -176,14 +176,13 @@ def wine():
 
 def trained(config, monkeypatch, trial=None):
     """Train; return the trial and the rate that the optimizer had in each of its steps."""
-    used, step = [], torch.optim.SGD.step
+    used, step = [], Optimizer.step
 
-    def noted(self, *arguments, **keywords):
-        used.append(self.param_groups[0]["lr"])
-        assert len({group["lr"] for group in self.param_groups}) == 1
-        return step(self, *arguments, **keywords)
+    def noted(self, number):
+        used.append(self.rates[0][number])
+        step(self, number)
 
-    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    monkeypatch.setattr(Optimizer, "step", noted)
     trial = trial or Alone(wine(), max_epochs=TRIAL_EPOCHS)
     mlp.train({"dense_units": 8, "dense_layers": 1, "batch_size": 20, **config}, trial)
     monkeypatch.undo()
