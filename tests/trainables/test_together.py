@@ -6,7 +6,7 @@ import threading
 import time
 from types import SimpleNamespace
 
-from trainables.together import Together
+from trainables.lanes.together import Together
 from tuner.errors import LanesFailed
 from tuner.trainable import StopTrial
 

@@ -43,6 +43,8 @@ class Pool:
         with self._call(), self._lock:
             if len(self._attempts) >= self._parcel.lanes:
                 return False
+            # Before torch is imported; all attempts of a sweep have as many.
+            os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(json.loads(job)["threads"])
             self._attempts[key] = SharedAttempt(job, self._parcel)
             return True
 

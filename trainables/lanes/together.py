@@ -18,15 +18,15 @@ Epoch = Mapping[str, Any]
 
 
 class Stack(Protocol):
-    """Several models that train as one: what `trainables.lanes.Group` is."""
+    """Several models that train as one."""
 
-    def add(self, config: Mapping[str, Any], trial: Trial) -> int:
+    def add(self, config: Mapping[str, Any], trial: Trial) -> Any:
         """Take a trial in; returns its lane."""
 
-    def train_epoch(self) -> Mapping[int, Epoch]:
+    def train_epoch(self) -> Mapping[Any, Epoch]:
         """Train one epoch of every lane; returns what each reports."""
 
-    def remove(self, lane: int) -> None:
+    def remove(self, lane: Any) -> None:
         """Let a lane go."""
 
 
@@ -76,7 +76,7 @@ class _Member:
 
     def __init__(self, crew: _Crew, config: dict[str, Any], trial: Trial) -> None:
         self.crew, self.config, self.trial = crew, config, trial
-        self.lane: int | None = None
+        self.lane: Any = None
         self.left = False
         self.answered = True  # whether what it was given has been reported, and it waits for more
         self.given: Epoch | BaseException | None = None
