@@ -20,6 +20,7 @@ from tuner.backends.worker import Outcome
 
 _UNASKED_S = 60.0  # a pool that nobody has asked anything for so long has lost its driver
 _TRIES = 50
+_NAMESPACE = "tuner-lanes"
 
 
 class Pool:
@@ -107,6 +108,8 @@ class Relay:
             return _lost("config.out_of_memory", "the process of its lanes was killed because the node ran out of memory.")
         except RayActorError:
             return _lost("infrastructure.worker_lost", "the process that it trained in, with other lanes, died.")
+        except Exception as error:  # of this code: unsaid, it would be taken for the death of a worker
+            return _lost("infrastructure.worker_lost", f"{type(error).__name__}: {error}")
 
     def end(self) -> bool:
         """Stop it; returns whether it is over."""
@@ -138,15 +141,16 @@ def _enter(key: str, job: str, parcel: Parcel) -> Any:
     node = ray.get_runtime_context().get_node_id()
     gpu = ",".join(str(one) for one in ray.get_gpu_ids()) or None
     place = hashlib.sha256(f"{node} {gpu}".encode()).hexdigest()[:12]
-    actor = ray.remote(Pool).options(
-        get_if_exists=True,
-        lifetime="detached",  # else it would end with the trial that began it
-        num_cpus=0,
-        max_concurrency=3 * parcel.lanes,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-    )
+    options = {
+        "get_if_exists": True,
+        "namespace": _NAMESPACE,
+        "lifetime": "detached",  # else it would end with the trial that began it
+        "num_cpus": 0,
+        "max_concurrency": 3 * parcel.lanes,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
     for number in range(_TRIES):
-        pool = actor.options(name=f"{parcel.pools}-{place}-{number}").remote(parcel, gpu)
+        pool = ray.remote(Pool).options(name=f"{parcel.pools}-{place}-{number}", **options).remote(parcel, gpu)
         with contextlib.suppress(RayActorError):
             if ray.get(pool.enter.remote(key, job)):
                 return pool
@@ -163,6 +167,6 @@ def end_pools(pools: str) -> None:
     from ray.util import list_named_actors
 
     with contextlib.suppress(Exception):  # Ray may be gone
-        for name in list_named_actors():
-            if name.startswith(f"{pools}-"):
-                ray.kill(ray.get_actor(name))
+        for actor in list_named_actors(all_namespaces=True):
+            if actor["namespace"] == _NAMESPACE and actor["name"].startswith(f"{pools}-"):
+                ray.kill(ray.get_actor(actor["name"], _NAMESPACE))
