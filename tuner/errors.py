@@ -8,6 +8,7 @@
     |-- DataError                 data that is missing, damaged, or not as described
     |-- ConfigError               a config that cannot be trained (failure cause config.raised)
     |   `-- ShapeError            its layers do not fit its data (failure cause config.shape)
+    |-- LanesFailed               an epoch of several trials at once (failure cause infrastructure.worker_lost)
     |-- SweepFailed               what a sweep runs on ended it before its time (exit status 1)
     |   `-- StorageError          the run folder's disk did
     `-- Interrupted               a signal ended the sweep (exit status 130 or 143)
@@ -93,6 +94,10 @@ class ConfigError(TunerError):
 
 class ShapeError(ConfigError):
     """A config whose layers do not fit its data; the trial fails with cause config.shape."""
+
+
+class LanesFailed(TunerError):
+    """An epoch of several trials at once failed, which none of them may have caused; each is tried again."""
 
 
 class SweepFailed(TunerError):

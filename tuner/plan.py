@@ -190,7 +190,7 @@ def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int, here: bool) -> tuple[
     """Return the sweep with its resources resolved for this many cores and GPUs, and its precision in words."""
     asked = sweep.resources
     a_gpu = (1.0 if gpus else 0.0) if asked.gpus_per_trial is None else asked.gpus_per_trial
-    room = fitting(asked.cpus_per_trial, a_gpu, cpus, gpus)
+    room = fitting(asked.cpus_per_trial, a_gpu, cpus, gpus) * asked.lanes_each
     side_by_side = max(1, min(asked.max_concurrent or room, room, trials))
     precision, in_words = resolve_precision(sweep, "cuda" if a_gpu else "cpu", here=here)
     update = {"gpus_per_trial": a_gpu, "max_concurrent": side_by_side, "precision": precision}

@@ -388,7 +388,7 @@ def _starts(home: session.Home, backend: Backend, offer: tuple[int, int] | None,
     """Return what starts Ray, and workers on it, while a sweep that is sound so far is looked at further."""
 
     def start(sweep: Sweep, cpus: int, gpus: int) -> None:
-        resources, module = sweep.resources, ahead.module(sweep.trainable)
+        resources, module = sweep.resources, ahead.module(sweep.trainable, sweep.resources.lanes_each)
         with clock.phase("imports"):
             if backend == "ray" and offer is None:
                 home.begin(cpus, gpus, lambda: ahead.start(resources.request(), resources.max_concurrent or 1, module))

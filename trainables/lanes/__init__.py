@@ -11,5 +11,6 @@ from __future__ import annotations
 
 from trainables.lanes.fusing import GROUP_PARAMETERS, LANE_PARAMETERS, bytes_per_lane, key
 from trainables.lanes.group import Group, Lane, Row
+from trainables.lanes.trials import side_by_side
 
-__all__ = ["GROUP_PARAMETERS", "LANE_PARAMETERS", "Group", "Lane", "Row", "bytes_per_lane", "key"]
+__all__ = ["GROUP_PARAMETERS", "LANE_PARAMETERS", "Group", "Lane", "Row", "bytes_per_lane", "key", "side_by_side"]

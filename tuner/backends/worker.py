@@ -32,7 +32,7 @@ from tuner.backends import randomness
 from tuner.backends.outbox import Outbox
 from tuner.bodies import encode
 from tuner.disk import is_the_disk
-from tuner.errors import ConfigError, ShapeError, StopTrial, TunerError
+from tuner.errors import ConfigError, LanesFailed, ShapeError, StopTrial, TunerError
 from tuner.trainable import Data, Train
 
 # Columns of the frames; a metric of the same name would be lost among them.
@@ -171,6 +171,7 @@ class WorkerTrial:
     refused: ConfigError | None = None
     unwritable: OSError | None = None
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    shared: bool = False
 
     def __post_init__(self) -> None:
         self.number, self.seed, self.device = self.job.number, self.job.seed, self.job.device
@@ -191,7 +192,7 @@ class WorkerTrial:
 
     def _continue_random(self) -> None:
         # A trainable asks for these between making its model, which draws numbers, and its loop over epochs.
-        if self.kept and self.kept.random and self.epoch == self.job.start_epoch:
+        if self.kept and self.kept.random and not self.shared and self.epoch == self.job.start_epoch:
             randomness.restore(self.kept.random)
 
     def report(
@@ -232,7 +233,8 @@ class WorkerTrial:
             written.append(checkpoints.save_predictions(self.outbox.folder, place, predictions))
         if state is not None and (epoch % self.job.every_epochs == 0 or epoch == self.max_epochs):
             told = self._told(report) if self.outbox.is_remote else None
-            kept = checkpoints.commit(self.outbox.folder, place, state, plain, randomness.capture(), told)
+            random_state = {} if self.shared else randomness.capture()
+            kept = checkpoints.commit(self.outbox.folder, place, state, plain, random_state, told)
             report = replace(report, checkpoint=kept)
             written += [f"{place.path}/{name}" for name in (checkpoints.STATE_NAME, checkpoints.MANIFEST_NAME)]
         self.outbox.carry(written)
@@ -304,7 +306,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: bool = False) -> Outcome:
+def run_attempt(
+    job: Job, train: Train, data: Data | None, send: Send, *, tee: bool = False, shared: bool = False
+) -> Outcome:
     """Run one attempt to its end; whatever the trainable does comes back as an Outcome.
 
     Args:
@@ -313,6 +317,8 @@ def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: b
         data: Its training and validation splits, or None.
         send: Commits a report and says whether to stop.
         tee: Also show the trainable's output where it would have gone.
+        shared: Others run in this process at the same time, so what belongs to a process is left as it is: its random
+            state, its threads, and where its output goes.
 
     Returns:
         The outcome. A KeyboardInterrupt of the main thread passes through: it ends the process, not the trial.
@@ -323,9 +329,9 @@ def run_attempt(job: Job, train: Train, data: Data | None, send: Send, *, tee: b
     except OSError as error:
         return Outcome("failed", STORAGE, f"{error.filename}: {error.strerror}", 0.0, unwritable=True)
     with contextlib.closing(outbox):
-        trial = WorkerTrial(job, data, send, outbox)
+        trial = WorkerTrial(job, data, send, outbox, shared=shared)
         try:
-            with _output_to(outbox.log, tee) as log:
+            with _output_to(outbox.log, tee, redirect=not shared) as log:
                 cause, sentence = _train(trial, train, log)
         except OSError as error:  # the log cannot be written
             trial.unwritable = error
@@ -340,7 +346,7 @@ def _train(trial: WorkerTrial, train: Train, log: TextIO) -> tuple[str | None, s
     returned: object = None
     try:
         trial.kept = checkpoints.load(trial.outbox.fetch(job.checkpoint)) if job.checkpoint else None
-        with _seeded(job):
+        with contextlib.nullcontext() if trial.shared else _seeded(job):
             # A copy: what a trainable does to its config stays there.
             returned = train(copy.deepcopy(job.config), trial)  # type: ignore[func-returns-value]
     except StopTrial:
@@ -380,6 +386,8 @@ def classify(error: BaseException) -> tuple[str, str]:
         return "timeout", str(error)
     if isinstance(error, MetricError):
         return "config.metric", sentence
+    if isinstance(error, LanesFailed):
+        return "infrastructure.worker_lost", sentence
     if isinstance(error, ShapeError):
         return "config.shape", sentence
     if isinstance(error, MemoryError) or _MEMORY_WORDS.search(str(error)):
@@ -458,9 +466,12 @@ class _Tee:
 
 
 @contextlib.contextmanager
-def _output_to(path: Path, tee: bool) -> Iterator[TextIO]:
+def _output_to(path: Path, tee: bool, redirect: bool = True) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as log:
+        if not redirect:
+            yield log
+            return
         out: Any = _Tee(log, sys.stdout) if tee else log
         err: Any = _Tee(log, sys.stderr) if tee else log
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -118,7 +118,9 @@ def _resources(plan: Plan) -> str:
     if asked.gpus_per_trial:
         each += f" and {count(asked.gpus_per_trial, 'GPU')}"
     here = f"{count(plan.cpus, 'CPU')} and {count(plan.gpus, 'GPU') if plan.gpus else 'no GPU'}"
-    return f"{each} a trial, {asked.max_concurrent or 1} at a time; here: {here}"
+    if asked.lanes_each == 1:
+        return f"{each} a trial, {asked.max_concurrent or 1} at a time; here: {here}"
+    return f"{each} a group of {asked.lanes_each} lanes, {asked.max_concurrent or 1} trials at a time; here: {here}"
 
 
 def _disk(need: Need) -> str:

@@ -60,6 +60,9 @@ def check_sweep(
             problems.extend(_check_name(trainable, key, name))
         for key, name, domain in named:
             problems.extend(check_parameter(trainable, key, name, domain))
+    elif sweep["resources"] is not None and sweep["resources"].lanes_each > 1:
+        rule, got = "only cnn, resnet and mlp train in lanes", str(sweep["resources"].lanes)
+        problems.append(Problem("resources.lanes", rule, got, "Set it to 1 for a function of your own."))
     if all(problem.key != f"{prefix}max_epochs" for problem in problems):
         problems.extend(_check_epochs(named, sweep["max_epochs"], f"{prefix}max_epochs"))
     if search is None:

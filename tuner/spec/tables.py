@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -179,9 +180,18 @@ class ResourcesSpec(Table):
     )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
+    @property
+    def lanes_each(self) -> int:
+        """Trials that share what cpus_per_trial and gpus_per_trial say; 1 where "auto" is not resolved."""
+        return 1 if self.lanes == "auto" else self.lanes
+
+    def _part(self, amount: float) -> float:
+        # Ray counts in ten-thousandths, and rounds: all lanes of a device must fit there.
+        return amount if self.lanes_each == 1 else math.floor(amount / self.lanes_each * 10_000) / 10_000
+
     def request(self) -> dict[str, float]:
-        """Return what one trial asks of a node, under the names that Ray has for it."""
-        asked = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial or 0.0}
+        """Return what one trial asks of a node, under the names that Ray has for it; lanes share what a trial has."""
+        asked = {"CPU": self._part(self.cpus_per_trial), "GPU": self._part(self.gpus_per_trial or 0.0)}
         if self.accelerator_type is not None:
             asked[f"accelerator_type:{self.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind
         return {**asked, **(self.custom or {})}

@@ -40,8 +40,13 @@ def hired(actor: Any, workers: list[Any], module: str) -> Any:
     return actor
 
 
-def module(train: Train | str | None) -> str:
-    """Return what workers may import ahead for a trainable: a built-in's module; torch where this process has it."""
+def module(train: Train | str | None, lanes: int = 1) -> str:
+    """Return what workers may import ahead for a trainable: a built-in's module; torch where this process has it.
+
+    Nothing where they are thin, since trials train as lanes of another process.
+    """
+    if lanes > 1:
+        return ""
     if isinstance(train, str) and train in BUILTINS:
         return f"trainables.{train}"
     return "torch" if "torch" in sys.modules else ""

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,10 @@ from typing import Any
 from tuner.backends.driver import Driver
 from tuner.backends.ray_tune import ahead, session
 from tuner.backends.ray_tune.oom import oom_kills
+from tuner.backends.ray_tune.pool import end_pools
 from tuner.backends.ray_tune.worker_side import Attempts, Parcel
 from tuner.backends.worker import Job, Outcome, Report
 from tuner.errors import SweepFailed, UsageError
-from tuner.mirror import Mirror
 from tuner.spec import ResourcesSpec
 from tuner.trainable import Data, Train
 
@@ -112,7 +113,7 @@ def _run_on_one_ray(
     seam = _Seam(driver, options.max_concurrent)
     ray_goes_on = home.is_anothers or options.home is not None
     try:
-        _drive(seam, _parcel(driver.mirror, train, pickled, data, options.origin), home, scratch, ray_goes_on)
+        _drive(seam, _parcel(driver, train, pickled, data, options.origin), home, scratch, ray_goes_on)
     except session.RayDied as error:
         if home.is_anothers:
             raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
@@ -135,6 +136,7 @@ def _drive(seam: _Seam, parcel: Parcel, home: session.Home, scratch: Path, ray_g
     finally:
         if ray_goes_on:
             seam.release_workers()
+            end_pools(parcel.pools)
         del _seams[token]
 
 
@@ -159,7 +161,7 @@ def _pickled(train: Train) -> bytes:
 
 
 def _parcel(
-    mirror: Mirror,
+    driver: Driver,
     train: Train | str,
     pickled: bytes | None,
     data: Mapping[int | None, Data],
@@ -167,6 +169,7 @@ def _parcel(
 ) -> Parcel:
     import ray
 
+    mirror = driver.mirror
     return Parcel(
         train=train if isinstance(train, str) else None,
         origin=origin,
@@ -175,6 +178,8 @@ def _parcel(
         data={fold: ray.put(one) for fold, one in data.items()},
         folder=str(Path.cwd()),
         path=tuple(entry or str(Path.cwd()) for entry in sys.path),
+        lanes=driver.sweep.resources.lanes_each,
+        pools=f"lanes-{uuid.uuid4().hex[:12]}",
     )
 
 
@@ -219,7 +224,7 @@ def _manager(parcel: Parcel, home: session.Home) -> type:
     # A Ray that was started here has them from its start.
     keys = {name: os.environ[name] for name in _KEYS if name in os.environ and home.is_anothers}
     remote = ray.remote(runtime_env={"env_vars": keys})(Attempts) if keys else ray.remote(Attempts)
-    actor = ahead.hired(remote, home.workers, ahead.module(parcel.train))
+    actor = ahead.hired(remote, home.workers, ahead.module(parcel.train, parcel.lanes))
 
     class Manager(RayActorManager):  # type: ignore[misc]
         def add_actor(self, cls: Any, kwargs: dict[str, Any], *request: Any, **more: Any) -> Any:

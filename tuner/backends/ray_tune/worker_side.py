@@ -16,14 +16,17 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuner.backends.worker import Job, Outcome, Report, run_attempt
 from tuner.storage import Remote
 from tuner.timing import Meter, age_s
 from tuner.trainable import Train, Trial
 
-_LEAVE_S = 60.0  # so long a stopped attempt may clear up; then its successor gets a worker of its own
+if TYPE_CHECKING:
+    from tuner.backends.ray_tune.pool import Relay
+
+LEAVE_S = 60.0  # so long a stopped attempt may clear up; then its successor gets a worker of its own
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Parcel:
         data: Ray's references to the training and validation splits, by fold.
         folder: The driver's working directory.
         path: The driver's sys.path.
+        lanes: Trials that train together in one process; 1: each has a process of its own.
+        pools: What the names of the processes in which lanes train begin with.
     """
 
     train: str | None
@@ -47,6 +52,8 @@ class Parcel:
     data: Mapping[int | None, Any]
     folder: str
     path: tuple[str, ...]
+    lanes: int = 1
+    pools: str = ""
 
 
 class Attempts:
@@ -75,7 +82,7 @@ class Attempts:
             parcel: What all attempts share.
         """
         self._parcel = parcel
-        self._attempt = _Attempt(job, parcel, self._meter)
+        self._attempt = self._begun(job)
 
     def train(self) -> dict[str, str]:
         """Let the attempt go on to its next report, or to its end; returns that message, as Ray Tune takes a result."""
@@ -89,15 +96,22 @@ class Attempts:
         """Begin another attempt; returns False where the one before does not end."""
         if not self._attempt.end():
             return False
-        self._attempt = _Attempt(job, self._parcel, self._meter)
+        self._attempt = self._begun(job)
         return True
 
     def stop(self) -> None:
         """End the attempt: this worker is needed no more."""
         self._attempt.end()
 
+    def _begun(self, job: str) -> Attempt | Relay:
+        if self._parcel.lanes == 1:
+            return Attempt(job, self._parcel, self._meter)
+        from tuner.backends.ray_tune.pool import Relay
 
-class _Attempt:
+        return Relay(job, self._parcel)
+
+
+class Attempt:
     """One attempt in a thread of its own, which stands still between a report and what becomes of it."""
 
     def __init__(self, job: str, parcel: Parcel, meter: Meter) -> None:
@@ -107,6 +121,7 @@ class _Attempt:
         self._thread = threading.Thread(target=self._run, name=f"{self._job.trial}-{self._job.attempt}", daemon=True)
 
     def go_on(self) -> str:
+        """Let it go on to its next report, or to its end; returns that message."""
         if self._thread.ident is None:
             self._thread.start()
         else:
@@ -118,7 +133,7 @@ class _Attempt:
         if self._thread.ident is None:
             return True
         self._stops.put(True)
-        self._thread.join(_LEAVE_S)
+        self._thread.join(LEAVE_S)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -135,6 +150,9 @@ class _Attempt:
         _move_in(self._parcel)
         fold = self._job.fold
         data = ray.get(self._parcel.data[fold]) if fold in self._parcel.data else None
+        return self._run_attempt(data)
+
+    def _run_attempt(self, data: Any) -> Outcome:
         train = _load(self._parcel)
         self._meter.turn("training")
         return run_attempt(self._job, train, data, self._send)
@@ -149,6 +167,23 @@ class _Attempt:
         """Hand a message over, with what this worker has spent its time on since the one before."""
         self._meter.turn("waiting")
         self._messages.put(json.dumps({**message, "spent": self._meter.take(reporting_s)}))
+
+
+class SharedAttempt(Attempt):
+    """One attempt beside others of the same process: a lane of a group, which trains them together."""
+
+    def _run_attempt(self, data: Any) -> Outcome:
+        train = lanes_of(self._parcel.train)
+        self._meter.turn("training")
+        return run_attempt(self._job, train, data, self._send, shared=True)
+
+
+@functools.lru_cache(maxsize=1)  # once a process: all of its attempts meet there
+def lanes_of(trainable: str | None) -> Train:
+    """Return what trains a trainable's trials side by side."""
+    from importlib import import_module
+
+    return import_module("trainables.lanes").side_by_side(trainable)  # type: ignore[no-any-return]
 
 
 def _move_in(parcel: Parcel) -> None:
