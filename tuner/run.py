@@ -23,6 +23,7 @@ from tuner.drive import Backend, Drive, Steps, Watch, search_only
 from tuner.errors import DataError, Interrupted, ResourceError, RunError, UsageError
 from tuner.history import Event, History
 from tuner.journal import FILE_NAME, Journal
+from tuner.lanes import resolve as resolve_lanes
 from tuner.lease import Lease
 from tuner.loading import BUILTINS, load_trainable
 from tuner.mirror import Mirror
@@ -86,7 +87,9 @@ def run(
         _cluster(backend, address, insecure) as offer,
         _node_named(address),
     ):
-        starts, here = _starts(home, backend, offer, told.clock), _here(backend, address)
+        here = _here(backend, address)
+        sweep = resolve_lanes(sweep, here=here and backend == "ray")
+        starts = _starts(home, backend, offer, told.clock)
         plan = _checked_plan(sweep, offer, starts, learnt=learnt, here=here)
         most = _most(sweep, plan, address)
         if address is not None:
