@@ -119,7 +119,8 @@ def _resources(plan: Plan) -> str:
         each += f" and {count(asked.gpus_per_trial, 'GPU')}"
     here = f"{count(plan.cpus, 'CPU')} and {count(plan.gpus, 'GPU') if plan.gpus else 'no GPU'}"
     if asked.lanes_each == 1:
-        return f"{each} a trial, {asked.max_concurrent or 1} at a time; here: {here}"
+        probed = "; lanes: measured when the run starts" if asked.lanes == "auto" else ""
+        return f"{each} a trial, {asked.max_concurrent or 1} at a time; here: {here}{probed}"
     return f"{each} a group of {asked.lanes_each} lanes, {asked.max_concurrent or 1} trials at a time; here: {here}"
 
 

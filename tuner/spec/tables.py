@@ -156,7 +156,8 @@ class ResourcesSpec(Table):
         gpu_hours_budget: GPUs of a trial x the hours it trained, all trials together, as epoch_budget; None: no limit.
         at_budget: What becomes of trials that run when a budget is spent: "finish" them, or "stop" each at its next
             report.
-        lanes: Trials fused in one process, or "auto".
+        lanes: Trials that train side by side in one process, as lanes of one model, on what one trial has of the node;
+            "auto": as many as a run measures to be fastest on this machine before it starts, and then freezes.
         precision: What models compute in: "fp32", "bf16", or "auto": bf16 for a built-in trainable on images, where the
             processor has it and it was measured to end as in fp32. Resolved when a run is planned, and frozen with it.
     """
