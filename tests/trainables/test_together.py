@@ -25,7 +25,8 @@ class Counting:
         return self.next
 
     def remove(self, lane):
-        del self.lanes[lane]
+        if self.lanes.pop(lane)[0] == "sticks":
+            raise RuntimeError("it cannot be removed")
 
     def train_epoch(self):
         time.sleep(0.01)
@@ -187,7 +188,7 @@ def test_many_trials_one_after_another_lose_no_epoch():
 
 
 def test_the_others_wait_for_a_successor_before_their_next_epoch():
-    party, long = Party(linger_s=5.0), Trial(max_epochs=10**6)
+    party, long = Party(linger_s=2.0), Trial(max_epochs=10**6)
     first = party.start("long", long)
     wait(party.start("short", Trial(max_epochs=1)))
     follower = party.start("follower", Trial(max_epochs=1))
@@ -197,3 +198,28 @@ def test_the_others_wait_for_a_successor_before_their_next_epoch():
     wait(first)
     after = party.log.index(["long", "short"]) + 1
     assert party.log[after] == ["follower", "long"]
+
+
+def test_no_epoch_is_trained_that_nobody_waits_for():
+    # A trial may be slower to come back than its first epoch takes.
+    party = Party()
+    trials = [Trial(max_epochs=count) for count in (1, 2, 3)]
+    for turn, trial in enumerate(trials):
+        wait(party.start(str(turn), trial))
+    assert [len(names) for names in party.log] == [1] * (1 + 2 + 3)
+
+
+def test_an_error_between_two_epochs_leaves_nobody_waiting():
+    party, hold = Party(), threading.Event()
+    stays = Trial(max_epochs=5, hold=hold)
+    first = party.start("stays", stays)
+    until(lambda: stays.epochs == [1])
+    other = party.start("sticks", Trial(max_epochs=1))
+    until(lambda: len(party.together._crews[None]._members) == 2)
+    hold.set()
+    wait(first, other)
+    assert isinstance(party.ends["stays"], LanesFailed)
+    assert party.ends["sticks"] == "done"
+    trial = Trial(max_epochs=2)  # those that come after it find a group that works
+    wait(party.start("next", trial))
+    assert trial.epochs == [1, 2]

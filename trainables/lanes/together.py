@@ -62,7 +62,7 @@ class Together:
         with self._lock:
             crew = self._crews.get(key)
             if crew is None or crew.over:
-                crew = self._crews[key] = _Crew(self._make(), self._linger_s)
+                crew = self._crews[key] = _Crew(self._make, self._linger_s)
             member = crew.board(config, trial)
         try:
             for epoch in member.epochs():
@@ -77,23 +77,29 @@ class _Member:
     def __init__(self, crew: _Crew, config: dict[str, Any], trial: Trial) -> None:
         self.crew, self.config, self.trial = crew, config, trial
         self.lane: Any = None
+        self.is_new = True  # whether no epoch has waited for it yet
         self.left = False
-        self.answered = True  # whether what it was given has been reported, and it waits for more
+        self.answered = True  # whether it waits for an epoch, and not for what becomes of its report
         self.given: Epoch | BaseException | None = None
 
     def epochs(self) -> Iterator[Epoch]:
         """Yield what each epoch came to; the next one begins when it is asked for."""
-        changed = self.crew.changed
-        for _ in range(self.trial.start_epoch, self._last()):
-            with changed:
-                self.answered = True
-                changed.notify_all()
-                changed.wait_for(lambda: self.given is not None)
-                given, self.given = self.given, None
-            if isinstance(given, BaseException):
-                raise given
-            assert given is not None
-            yield given
+        last = self._last()
+        for epoch in range(self.trial.start_epoch + 1, last + 1):
+            yield self._awaited()
+            if epoch < last:  # after the last one it leaves: until then the others' next epoch waits for it
+                with self.crew.changed:
+                    self.answered = True
+                    self.crew.changed.notify_all()
+
+    def _awaited(self) -> Epoch:
+        with self.crew.changed:
+            self.crew.changed.wait_for(lambda: self.given is not None)
+            given, self.given = self.given, None
+        if isinstance(given, BaseException):
+            raise given
+        assert given is not None
+        return given
 
     def _last(self) -> int:
         return min(self.config.get("epochs", self.trial.max_epochs), self.trial.max_epochs)
@@ -107,8 +113,9 @@ class _Member:
 class _Crew:
     """The trials of one group, and the thread that trains it."""
 
-    def __init__(self, stack: Stack, linger_s: float) -> None:
-        self._stack, self._linger_s = stack, linger_s
+    def __init__(self, make: Callable[[], Stack], linger_s: float) -> None:
+        self._make, self._linger_s = make, linger_s
+        self._stack = make()
         self.changed = threading.Condition()
         self.over = False
         self._members: list[_Member] = []
@@ -124,33 +131,40 @@ class _Crew:
         return member
 
     def _train(self) -> None:
-        while aboard := self._between_epochs():
+        while not self.over:
+            aboard: list[_Member] = []
             try:
-                epochs = self._stack.train_epoch()
-            except BaseException as error:  # each of them must be told: they would wait for ever
-                told = error if len(aboard) == 1 else _of_all(error, len(aboard))
-                epochs = dict.fromkeys((member.lane for member in aboard), told)
-            with self.changed:
-                for member in aboard:
-                    self._give(member, epochs[member.lane])
+                if aboard := self._between_epochs():
+                    epochs = self._stack.train_epoch()
+                    with self.changed:
+                        for member in aboard:
+                            self._give(member, epochs[member.lane])
+            except BaseException as error:  # all must be told, for they would wait for ever; and begin anew elsewhere
+                with self.changed:
+                    alone = len(aboard) == len(self._members) == 1
+                    told = error if alone else _of_all(error, len(self._members))
+                    self._stack = self._make()
+                    for member in self._members:
+                        member.lane = None
+                        self._give(member, told)
 
     def _between_epochs(self) -> list[_Member]:
         """Wait until every report is answered; returns who trains the next epoch, none where all have left."""
         with self.changed:
             self.changed.wait_for(lambda: all(one.answered or one.left for one in self._members))
             if any(one.left for one in self._members):
-                self.changed.wait_for(lambda: any(one.lane is None for one in self._members), self._linger_s)
+                self.changed.wait_for(lambda: any(one.is_new for one in self._members), self._linger_s)
             for member in [one for one in self._members if one.left]:
                 self._members.remove(member)
                 if member.lane is not None:
                     self._stack.remove(member.lane)
-            for member in [one for one in self._members if one.lane is None]:
+            for member in [one for one in self._members if one.is_new]:
                 self._take_in(member)
-            aboard = [one for one in self._members if one.answered]
             self.over = not self._members
-            return aboard if aboard or self.over else self._between_epochs()
+            return [one for one in self._members if one.answered]
 
     def _take_in(self, member: _Member) -> None:
+        member.is_new = False
         try:
             member.lane = self._stack.add(member.config, member.trial)
         except BaseException as error:  # its own model cannot be made: no affair of the others

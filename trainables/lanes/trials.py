@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,9 @@ def side_by_side(trainable: str) -> Train:
     return train
 
 
+_drawing = threading.Lock()  # initial weights are drawn from the process's generator, seeded just before
+
+
 class Trials:
     """A group whose lanes are trials.
 
@@ -49,7 +53,8 @@ class Trials:
             self._group = Group(self._build, torch.device(trial.device), trial.precision)
         assert trial.data is not None, "lanes train on a data set"
         epochs = min(config.get("epochs", trial.max_epochs), trial.max_epochs)
-        return self._group.add(config, trial.data, epochs, trial.seed, trial.state, trial.start_epoch)
+        with _drawing:
+            return self._group.add(config, trial.data, epochs, trial.seed, trial.state, trial.start_epoch)
 
     def remove(self, lane: Lane) -> None:
         """Let a lane go."""

@@ -274,14 +274,25 @@ class _Seam:
 
     def receive(self, ray_trial: str, payload: Mapping[str, Any]) -> bool:
         """Hand a message to the driver; returns whether Ray must stop the trial."""
-        trial, attempt = self.attempts[ray_trial]
+        stop = self._take(*self.attempts[ray_trial], payload)
+        if stop and self.driver.sweep.resources.lanes_each > 1:
+            self.leave(ray_trial)
+        return stop
+
+    def _take(self, trial: str, attempt: int, payload: Mapping[str, Any]) -> bool:
         if not self.driver.is_current(trial, attempt):
             return True
-        self.driver.clock.add(payload["spent"])
+        self.driver.clock.add(payload.get("spent", {}))
         if "report" in payload:
             return self.driver.report(trial, attempt, Report(**payload["report"]))
         self.driver.end(trial, attempt, Outcome(**payload["outcome"]))
         return True
+
+    def leave(self, ray_trial: str) -> None:
+        """Let a trial that is to stop leave its group: Ray Tune tells its worker only once another trial wants it."""
+        actor = self.ray_trials[ray_trial].temporary_state.ray_actor
+        if actor is not None:
+            actor.leave.remote()
 
     def settle(self) -> None:
         """Note attempts that Ray ended without telling its scheduler (an actor that could not be reused, say)."""

@@ -99,6 +99,10 @@ class Attempts:
         self._attempt = self._begun(job)
         return True
 
+    def leave(self) -> None:
+        """End the attempt at once, for the lanes beside it wait for what becomes of it."""
+        self._attempt.end()
+
     def stop(self) -> None:
         """End the attempt: this worker is needed no more."""
         self._attempt.end()
@@ -173,9 +177,13 @@ class SharedAttempt(Attempt):
     """One attempt beside others of the same process: a lane of a group, which trains them together."""
 
     def _run_attempt(self, data: Any) -> Outcome:
-        train = lanes_of(self._parcel.train)
+        with _meeting:
+            train = lanes_of(self._parcel.train)
         self._meter.turn("training")
         return run_attempt(self._job, train, data, self._send, shared=True)
+
+
+_meeting = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)  # once a process: all of its attempts meet there
