@@ -173,10 +173,7 @@ class Drive:
             self._leave(history, backup)
             sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {shown(self.folder)}"
             raise Interrupted(sentence, self.signals.exit_status) from None
-        except (
-            SweepFailed,
-            DataError,
-        ) as error:  # what a stage reads, or what is read again for another Ray, may be gone
+        except (SweepFailed, DataError) as error:  # data that a stage, or another Ray, needs may be gone by then
             self._leave(history, backup)
             raise SweepFailed(error.why if isinstance(error, SweepFailed) else str(error), self.folder) from error
         if halted:
