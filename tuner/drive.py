@@ -16,7 +16,7 @@ from tuner.backends.driver import Driver, interrupt
 from tuner.backends.ray_tune import session
 from tuner.backends.stage import Stage, known_before
 from tuner.backup import Backup
-from tuner.errors import Interrupted, RunError, StorageError, SweepFailed
+from tuner.errors import DataError, Interrupted, RunError, StorageError, SweepFailed
 from tuner.history import RANKED, Event, History
 from tuner.journal import Journal
 from tuner.loading import load_trainable
@@ -26,11 +26,11 @@ from tuner.preflight import check_config, count_parameters
 from tuner.results import Results, from_history
 from tuner.signals import Signals
 from tuner.spec import Sweep
+from tuner.splits import Splits
 from tuner.stopping import Rule, make_rules
 from tuner.storage import PATIENCE_S, shown
 from tuner.strategies import Strategy, make_strategy
 from tuner.timing import Clock
-from tuner.trainable import Data
 from tuner.winner import best_checkpoints, write_best
 
 _LEAVING_S = 5.0  # whoever interrupts a sweep is not kept waiting for a storage that does not answer
@@ -44,7 +44,7 @@ class Step:
     Args:
         stage: What to run.
         sweep: The sweep that its trials belong to; a refined one has another space.
-        data: Training and validation splits by fold; those of a trial without one at None.
+        data: Training and validation splits by fold.
         strategy: Proposes configs, where the stage lists none itself.
         trials: The most trials that it will have.
         rules: Stopping rules.
@@ -52,7 +52,7 @@ class Step:
 
     stage: Stage
     sweep: Sweep
-    data: Mapping[int | None, Data]
+    data: Splits
     strategy: Strategy
     trials: int
     rules: Sequence[Rule] = ()
@@ -88,7 +88,7 @@ class Drive:
         plan: The plan, with the frozen sweep.
         mirror: The run folder, locked, and where it is carried to.
         journal: Its journal.
-        data: Training and validation splits, or None.
+        data: Training and validation splits of a trial without a fold.
         origin: Where the user's trainable file came from, or None.
         signals: Open already, and held back.
         home: Where it runs on Ray, which may be starting; ended with this turn.
@@ -106,7 +106,7 @@ class Drive:
     plan: Plan
     mirror: Mirror
     journal: Journal
-    data: Data | None
+    data: Splits
     origin: str | None
     signals: Signals
     home: session.Home
@@ -156,6 +156,8 @@ class Drive:
         try:
             with self.signals.heard():
                 for step in self.steps(self, history):
+                    if step.data is not self.data:
+                        self.data.release()  # no stage from here on trains on it
                     driver = self._driver(step, history, room, backup)
                     driver.tidy()
                     if not driver.nothing_left():
@@ -171,9 +173,9 @@ class Drive:
             self._leave(history, backup)
             sentence = f"Interrupted; what was done is saved. Go on with: tuner resume {shown(self.folder)}"
             raise Interrupted(sentence, self.signals.exit_status) from None
-        except SweepFailed as error:
+        except (SweepFailed, DataError) as error:  # data that a stage, or another Ray, needs may be gone by then
             self._leave(history, backup)
-            raise SweepFailed(error.why, self.folder) from error
+            raise SweepFailed(error.why if isinstance(error, SweepFailed) else str(error), self.folder) from error
         if halted:
             self._leave(history, backup)
             raise StorageError(halted, self.folder)
@@ -181,7 +183,7 @@ class Drive:
         return self._finish(history, "completed" if ended else "failed", backup)
 
     def _driver(self, step: Step, history: History, room: disk.Room, backup: Backup) -> Driver:
-        sweep, data = step.sweep, next(iter(step.data.values()), None)
+        sweep, data = step.sweep, step.data
 
         def on_event(event: Event) -> None:
             if self.mirror.remote is None:
@@ -199,8 +201,8 @@ class Drive:
             journal=self.journal,
             device="cuda" if sweep.resources.gpus_per_trial else "cpu",
             on_event=on_event,
-            reject=lambda config: check_config(sweep, data, config, self.origin) if data else None,
-            measure=lambda config: count_parameters(sweep, data, config, self.origin),
+            reject=lambda config: check_config(sweep, data.info, config, self.origin),
+            measure=lambda config: count_parameters(sweep, data.info, config, self.origin),
             hold=self.signals.held,
             lacking=room.lacking,
             stage=step.stage,
@@ -234,7 +236,7 @@ class Drive:
         results = from_history(self.folder, history, running=False)
         for kept in best_checkpoints(results):
             self.mirror.fetch(kept.path)
-        write_best(results, dict(self.data.preprocess) if self.data else None)
+        write_best(results, self.data.preprocess)
         idle = {"idle_s": round(sum(self.idle_s), 1)} if self.plan.sweep.search.deterministic else {}
         self.note(history, {"finished": status, **idle})
         if self.mirror.remote is not None:
@@ -252,7 +254,11 @@ Steps = Callable[[Drive, History], Iterator[Step]]
 def search_only(drive: Drive, history: History) -> Iterator[Step]:
     """Yield the one step of a sweep that is no study."""
     sweep = drive.plan.sweep
-    data: dict[int | None, Data] = {None: drive.data} if drive.data else {}
     yield Step(
-        Stage(prior=known_before(history)), sweep, data, make_strategy(sweep), drive.plan.trials, make_rules(sweep)
+        Stage(prior=known_before(history)),
+        sweep,
+        drive.data,
+        make_strategy(sweep),
+        drive.plan.trials,
+        make_rules(sweep),
     )

@@ -19,6 +19,7 @@ from tuner.run_folder import write_text
 from tuner.spec import Sweep
 from tuner.spec.code import is_builtin
 from tuner.spec.text import table
+from tuner.splits import Splits
 from tuner.strict_json import to_json
 from tuner.trainable import Data, Split
 
@@ -26,7 +27,7 @@ from tuner.trainable import Data, Split
 BASELINE = 0
 
 
-def score_winner(drive: Drive, history: History, whole: Data, winner: int) -> None:
+def score_winner(drive: Drive, history: History, whole: Splits, winner: int) -> None:
     """Score the final models on the test split and write final/, as far as the journal lacks it.
 
     Args:
@@ -47,11 +48,13 @@ def score_winner(drive: Drive, history: History, whole: Data, winner: int) -> No
         drive.mirror.fetch(record.checkpoints[-1].path)
     models = {record.proposal: _model(drive.folder, record) for record in trained.values()}
     if drive.again or not openings(history.notes).scored:
+        data = whole.get(None)
+        assert data is not None, "a sweep without [data] has no final test"
         _open(drive, history)
-        told = _scores(drive.plan.sweep, trained, models, whole, winner)
+        told = _scores(drive.plan.sweep, trained, models, data, winner)
         drive.note(history, {"test_scores": told})
     told = [note["test_scores"] for note in history.notes if "test_scores" in note][-1]
-    _write(drive.folder, trained[winner], models[winner], told, whole.preprocess)
+    _write(drive.folder, trained[winner], models[winner], told, whole.preprocess or {})
 
 
 def _stay_sealed(drive: Drive, history: History, record: TrialRecord | None) -> None:

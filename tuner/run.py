@@ -34,10 +34,11 @@ from tuner.results import DEFAULT_STORAGE, Results, find_run, load
 from tuner.run_folder import check_free, freeze_code, lock, lock_new, make_run_folder, write_text
 from tuner.signals import Signals
 from tuner.spec import Sweep, load_sweep
+from tuner.splits import Splits
 from tuner.storage import is_uri, local_path, shown
 from tuner.strategies import make_strategy
 from tuner.timing import Clock
-from tuner.trainable import Data, Train
+from tuner.trainable import Train
 from tuner.warm_start import learn
 
 _ELSEWHERE = "resume a copy of the run folder on another disk"
@@ -451,11 +452,13 @@ def _as_read(sweep: Sweep, learnt: Sequence[Mapping[str, Any]]) -> Sweep:
     return sweep.model_copy(update={"search": sweep.search.model_copy(update={"from_": runs})})
 
 
-def _load_data(sweep: Sweep) -> Data | None:
+def _load_data(sweep: Sweep) -> Splits:
     if sweep.data is None:
-        return None
-    data: Data = importlib.import_module("trainables.data").load(sweep.data.model_dump(), sweep.seed)
-    return data
+        return Splits()
+    load, options = importlib.import_module("trainables.data").load, sweep.data.model_dump()
+    splits = Splits({None: lambda: load(options, sweep.seed)})
+    splits.get(None)  # what is wrong with it is told before anything is begun
+    return splits
 
 
 def _freeze(sweep: Sweep, folder: Path, study: bool = False) -> tuple[Sweep, Event]:

@@ -8,6 +8,7 @@ read from there afterwards.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -26,9 +27,9 @@ from tuner.run import run
 from tuner.run_folder import write_text
 from tuner.space import Space
 from tuner.spec import Sweep
+from tuner.splits import Splits
 from tuner.stopping import make_rules
 from tuner.strategies import Observation, make_strategy
-from tuner.trainable import Data
 
 if TYPE_CHECKING:
     from tuner.analysis import comparison
@@ -86,14 +87,10 @@ def _is_past(history: History, stage: str) -> bool:
     return begun or any(_noted(history, name) for name in later)
 
 
-def _step(drive: Drive, stage: Stage, trials: int, data: Mapping[int | None, Data] | None = None) -> Step:
+def _step(drive: Drive, stage: Stage, trials: int, data: Splits | None = None) -> Step:
     """Return a step that lists its trials itself, at most so many; no rule ends them early."""
     sweep = drive.plan.sweep
-    return Step(stage, sweep, _data(drive) if data is None else data, make_strategy(sweep), trials)
-
-
-def _data(drive: Drive) -> dict[int | None, Data]:
-    return {None: drive.data} if drive.data else {}
+    return Step(stage, sweep, data or drive.data, make_strategy(sweep), trials)
 
 
 def _noted(history: History, key: str) -> list[Any]:
@@ -130,7 +127,7 @@ def _search(drive: Drive, history: History) -> Iterator[Step]:
     yield Step(
         Stage(prior=known_before(history)),
         sweep,
-        _data(drive),
+        drive.data,
         make_strategy(sweep),
         drive.plan.trials,
         make_rules(sweep),
@@ -159,7 +156,7 @@ def _refine(drive: Drive, history: History) -> Iterator[Step]:
             write_text(file, refined_file(sweep, note, number))
         stage = Stage("refine", note["trials"], note["after"], _inside(sweep, drive, history, note["after"]))
         trials = note["trials"] * sweep.search.repeats
-        yield Step(stage, sweep, _data(drive), make_strategy(sweep), trials, make_rules(sweep))
+        yield Step(stage, sweep, drive.data, make_strategy(sweep), trials, make_rules(sweep))
 
 
 def _narrow(drive: Drive, history: History, sweep: Sweep, number: int) -> dict[str, Any]:
@@ -246,7 +243,7 @@ def _cross_validate(drive: Drive, history: History) -> Iterator[Step]:
     candidates: dict[int, dict[str, Any]] = {int(number): config for number, config in noted[0]["configs"].items()}
     options, folds = sweep.data.model_dump(), _folds(sweep)
     load = importlib.import_module("trainables.data").load
-    data: dict[int | None, Data] = {fold: load(options, sweep.seed, fold, folds) for fold in range(folds)}
+    data = Splits({fold: functools.partial(load, options, sweep.seed, fold, folds) for fold in range(folds)})
 
     def listed(history: History) -> Suggestion | Wait | None:
         return _next_block(sweep, candidates, folds, history)
@@ -319,7 +316,7 @@ def _final(drive: Drive, history: History) -> Iterator[Step]:
         # The search has found nothing better than the defaults.
         winner, configs = BASELINE, {BASELINE: configs[BASELINE]}
     load = importlib.import_module("trainables.data").load
-    whole: Data = load(sweep.data.model_dump(), sweep.seed, whole=True)
+    whole = Splits({None: functools.partial(load, sweep.data.model_dump(), sweep.seed, whole=True)})
 
     def listed(history: History) -> Suggestion | None:
         begun = {record.proposal for record in _of(history, "final")}
@@ -330,7 +327,7 @@ def _final(drive: Drive, history: History) -> Iterator[Step]:
                 return Suggestion(config, "final", why, index, 0, seed_of(sweep, 0), until=until)
         return None
 
-    yield _step(drive, Stage("final", after=-1, listed=listed), len([*filter(None, configs.values())]), {None: whole})
+    yield _step(drive, Stage("final", after=-1, listed=listed), len([*filter(None, configs.values())]), whole)
     final.score_winner(drive, history, whole, winner)
 
 

@@ -6,6 +6,7 @@ import pytest
 from conformance_backends import BackendConformance, Broken, make_driver, make_sweep, unequal
 
 from tuner.backends import inline
+from tuner.splits import Splits
 from tuner.stopping import Rule
 
 
@@ -13,7 +14,7 @@ class TestInline(BackendConformance):
     backend = "inline"
 
     def drive(self, driver, train):
-        inline.run(driver, train, {})
+        inline.run(driver, train, Splits())
 
 
 def test_an_error_in_a_rule_comes_out_though_the_trainable_swallows_it(tmp_path):
@@ -25,6 +26,6 @@ def test_an_error_in_a_rule_comes_out_though_the_trainable_swallows_it(tmp_path)
 
     driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 0.5, "stubborn": True}), rules=[Breaks()])
     with pytest.raises(Broken, match="the rule is broken"):
-        inline.run(driver, unequal, {})
+        inline.run(driver, unequal, Splits())
     # Nothing is blamed on the trainable.
     assert driver.history.trials["t0001"].status == "running"

@@ -240,6 +240,7 @@ def test_a_greedy_trial_and_the_death_of_ray_end_no_sweep(project, monkeypatch):
     # Ray's own monitor kills a worker where less than so much is left.
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{1 - (free - (3 << 30)) / total:.4f}")
     (project / "mine.py").write_text(GREEDY)
+    (project / "mine.toml").write_text(SWEEP + '[data]\nname = "digits"\n')  # which is loaded again for another Ray
     process = start("run", "mine.toml", "--quiet")
     wait_for_epoch(process, "t0002", 3)
     raylet = [pid for pid, line in processes().items() if b"raylet/raylet" in line]

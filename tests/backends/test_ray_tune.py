@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from types import ModuleType
 
@@ -14,9 +15,11 @@ import pytest
 from conformance_backends import BackendConformance, facts, make_driver, make_sweep, same, unequal
 
 import tuner
+from trainables import data as trainables_data
 from tuner.backends.ray_tune import ahead, driver_side, session
 from tuner.backends.ray_tune.driver_side import classify_loss
 from tuner.drive import Watch
+from tuner.splits import Splits
 from tuner.timing import Clock
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("everything_is_given_back")]
@@ -42,7 +45,7 @@ class TestRay(BackendConformance):
     with_state = False  # the tests below kill workers that keep one; each worker that does imports torch
 
     def drive(self, driver, train):
-        driver_side.run(driver, train, {}, driver_side.Options(cpus=2, gpus=0, max_concurrent=1))
+        driver_side.run(driver, train, Splits(), driver_side.Options(cpus=2, gpus=0, max_concurrent=1))
 
 
 # -- a worker that dies -----------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ def test_a_worker_that_started_ahead_serves_the_first_trial(tmp_path):
 
     pid = ray.get(home.workers[0].__ray_call__.remote(lambda worker: os.getpid()))
     driver = make_driver(tmp_path / "run", make_sweep(says_where, {"x": tuner.Choice([1])}, max_epochs=1))
-    driver_side.run(driver, says_where, {}, driver_side.Options(2, 0, 1, home=home))
+    driver_side.run(driver, says_where, Splits(), driver_side.Options(2, 0, 1, home=home))
     home.close()
     assert driver.history.trials["t0001"].epochs[1].metrics["score"] == pid
     assert home.workers == []
@@ -167,7 +170,7 @@ def test_a_worker_that_cannot_start_ends_the_sweep_and_is_not_blamed_on_a_config
     monkeypatch.setattr(driver_side, "Attempts", Unimportable)
     driver = make_driver(tmp_path / "run", make_sweep(unequal, {"slope": 1.0, "stubborn": False}))
     with pytest.raises(tuner.TunerError, match=r"a worker on Ray must start, but got .*No module named 'nowhere'"):
-        driver_side.run(driver, unequal, {}, driver_side.Options(2, 0, 1))
+        driver_side.run(driver, unequal, Splits(), driver_side.Options(2, 0, 1))
     assert len(driver.history.trials) == 1
 
 
@@ -206,6 +209,69 @@ def test_a_cnn_has_the_same_metrics_to_the_last_bit(tmp_path):
     rows, epochs = facts(inline)
     assert {row["status"] for row in rows} == {"completed"} and len(epochs) == 4
     assert rows[0]["best.val_accuracy"] != rows[1]["best.val_accuracy"]
+
+
+# -- the data ---------------------------------------------------------------------------------------------------------
+
+
+def reads(config, trial):
+    """Reports its data's sum, and whether the array is a view of what somebody else holds."""
+    images = trial.data.train.x
+    view = not (images.flags.owndata or images.flags.writeable)
+    trial.report(epoch=1, score=config["x"], total=float(images.sum()), view=float(view))
+
+
+def test_the_driver_lets_go_of_the_data_once_ray_has_it_and_loads_none_twice(tmp_path, monkeypatch):
+    load, images, alive = trainables_data.load, [], []
+
+    def noted(*options, **named):
+        data = load(*options, **named)
+        images.append(weakref.ref(data.train.x))
+        return data
+
+    def look(event):
+        if event.kind == "epoch":
+            alive.append(sum(array() is not None for array in images))
+
+    monkeypatch.setattr(trainables_data, "load", noted)
+    sweep = make_sweep(
+        reads,
+        {"x": tuner.Uniform(0, 1)},
+        data={"name": "digits", "limit": 120, "folds": 2},
+        defaults={"x": 0.5},
+        max_epochs=1,
+        search={"strategy": "random", "trials": 2},
+        study={"stages": ("baseline", "search", "cross_validate"), "repeats": 1, "top": 1, "cv_seeds": 1},
+        resources={"max_concurrent": 1},
+    )
+    on_ray = tuner.study(sweep, storage=tmp_path, watch=Watch(on_event=look))
+    assert set(on_ray.epochs["view"]) == {1.0}
+    assert alive == [0] * len(on_ray.epochs)
+    # One for baseline and search, and one a fold: what Ray has serves every stage that needs it.
+    assert len(images) == 3
+    monkeypatch.undo()
+    inline = tuner.study(sweep, storage=tmp_path, backend="inline")
+    assert list(inline.epochs["total"]) == list(on_ray.epochs["total"])
+    assert inline.epochs["total"].nunique() == 3
+
+
+def test_what_ray_has_is_loaded_again_for_another_ray_alone(tmp_path):
+    loads, home = [], session.Home()
+
+    def load():
+        loads.append("again")
+        return trainables_data.load({"name": "digits", "limit": 120}, 1)
+
+    splits, totals = Splits({None: load}), set()
+    for name, count in {"a": 1, "b": 1, "c": 2}.items():
+        driver = make_driver(tmp_path / name, make_sweep(reads, {"x": tuner.Choice([1])}, max_epochs=1))
+        driver_side.run(driver, reads, splits, driver_side.Options(2, 0, 1, home=home))
+        totals.add(driver.history.trials["t0001"].epochs[1].metrics["total"])
+        assert len(loads) == count
+        if name == "b":
+            home.close()  # as when Ray has died
+    home.close()
+    assert len(totals) == 1
 
 
 # -- who runs when ----------------------------------------------------------------------------------------------------

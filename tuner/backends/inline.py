@@ -6,27 +6,29 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType
 
 from tuner.backends.driver import Driver
 from tuner.backends.worker import EpochTimeout, Job, Outcome, Report, run_attempt
+from tuner.splits import Splits
 from tuner.trainable import Data, Train
 
 
-def run(driver: Driver, train: Train, data: Mapping[int | None, Data], *, tee: bool = False) -> None:
+def run(driver: Driver, train: Train, data: Splits, *, tee: bool = False) -> None:
     """Drive the sweep to its end in this process.
 
     Args:
         driver: The sweep's driver.
         train: The trainable.
-        data: Training and validation splits by fold; those of a trial without a fold at None. Empty: no data.
+        data: Training and validation splits by fold, kept once they are loaded.
         tee: Also show the trainable's own output on the terminal.
     """
     while (job := driver.next()) is not None:
+        splits = data.get(job.fold)  # before its clock runs
         driver.begun(job.trial, job.attempt)
         with _cores(job.threads), _Alarm(driver, job.trial, on=not tee) as alarm:
-            outcome = _run_one(driver, job, train, data.get(job.fold), tee, alarm)
+            outcome = _run_one(driver, job, train, splits, tee, alarm)
         # A rule's decision, or a broken metric, has already ended it in the journal.
         if driver.is_current(job.trial, job.attempt):
             driver.end(job.trial, job.attempt, outcome)

@@ -25,7 +25,8 @@ from tuner.backends.ray_tune.worker_side import Attempts, Parcel
 from tuner.backends.worker import Job, Outcome, Report
 from tuner.errors import SweepFailed, UsageError
 from tuner.spec import ResourcesSpec
-from tuner.trainable import Data, Train
+from tuner.splits import Splits
+from tuner.trainable import Train
 
 # What Ray says of a trial that it ended by itself.
 _NO_MEMORY = re.compile(r"running low on memory|OutOfMemoryError")
@@ -60,14 +61,14 @@ class Options:
     home: session.Home | None = None
 
 
-def run(driver: Driver, train: Train | str, data: Mapping[int | None, Data], options: Options) -> None:
+def run(driver: Driver, train: Train | str, data: Splits, options: Options) -> None:
     """Drive the sweep to its end with Ray Tune: the Ray that this process has, or one started for now.
 
     Args:
         driver: The sweep's driver.
         train: The trainable, or its reference where workers should load it themselves.
-        data: Training and validation splits by fold (None: of a trial without one), read by every trial of a node
-            without a copy. Empty: no data.
+        data: Training and validation splits by fold, read by every trial of a node without a copy. Released once
+            Ray has them; loaded again for another Ray.
         options: How to run on Ray.
 
     Raises:
@@ -93,7 +94,7 @@ def _run_on_one_ray(
     driver: Driver,
     train: Train | str,
     pickled: bytes | None,
-    data: Mapping[int | None, Data],
+    data: Splits,
     options: Options,
     home: session.Home,
 ) -> None:
@@ -113,7 +114,7 @@ def _run_on_one_ray(
     seam = _Seam(driver, options.max_concurrent)
     ray_goes_on = home.is_anothers or options.home is not None
     try:
-        _drive(seam, _parcel(driver, train, pickled, data, options.origin), home, scratch, ray_goes_on)
+        _drive(seam, _parcel(driver, train, pickled, _stored(data, home), options.origin), home, scratch, ray_goes_on)
     except session.RayDied as error:
         if home.is_anothers:
             raise SweepFailed(f"Ray died in the middle of the sweep: {error}.") from error
@@ -160,11 +161,30 @@ def _pickled(train: Train) -> bytes:
         ) from error
 
 
+def _stored(data: Splits, home: session.Home) -> dict[int | None, Any]:
+    """Return Ray's references to the data by fold, with no copy left in this process; one at a time is in both.
+
+    What the stage before had there stays where this one needs it, too, and makes room else.
+    """
+    import ray
+
+    if home.stored is None or home.stored[0] is not data:
+        if home.stored is not None:
+            home.stored = None
+            gc.collect()  # rings of references hold the last parcel, and that the data
+        references = {}
+        for fold in data.folds:
+            references[fold] = ray.put(data.get(fold))
+            data.release()
+        home.stored = data, references
+    return home.stored[1]
+
+
 def _parcel(
     driver: Driver,
     train: Train | str,
     pickled: bytes | None,
-    data: Mapping[int | None, Data],
+    data: dict[int | None, Any],
     origin: str | None,
 ) -> Parcel:
     import ray
@@ -175,7 +195,7 @@ def _parcel(
         origin=origin,
         mirror=None if mirror.remote is None else (mirror.run, str(mirror.folder.resolve())),
         function=None if pickled is None else ray.put(pickled),
-        data={fold: ray.put(one) for fold, one in data.items()},
+        data=data,
         folder=str(Path.cwd()),
         path=tuple(entry or str(Path.cwd()) for entry in sys.path),
         lanes=driver.sweep.resources.lanes_each,

@@ -26,6 +26,7 @@ from tuner import tokens
 from tuner.backends.ray_tune import reach, stand_in
 from tuner.errors import ResourceError, SweepFailed, UsageError
 from tuner.machine import fitting
+from tuner.splits import Splits
 
 # Read by Ray when it is imported, started or run. Each is a default that a user may override in the environment.
 _ENVIRONMENT = {
@@ -128,6 +129,7 @@ class Home:
 
     Attributes:
         workers: Actors that were started ahead of the trials, and serve none yet.
+        stored: Data that Ray's object store has for the stages of a study that share it, and its references by fold.
         is_anothers: Whether Ray was there before, and goes on after this; known once it is open.
     """
 
@@ -137,6 +139,7 @@ class Home:
         self._starter: _Starter | None = None
         self.is_anothers = False
         self.workers: list[Any] = []
+        self.stored: tuple[Splits, dict[int | None, Any]] | None = None
 
     def __enter__(self) -> Home:
         return self
@@ -147,6 +150,7 @@ class Home:
     def close(self) -> None:
         """End the Ray that was started, and delete its files; the next use starts another."""
         self.workers.clear()
+        self.stored = None
         self._scratch = self._starter = None
         self._stack.close()
 
