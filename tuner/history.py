@@ -170,6 +170,7 @@ class History:
 
     Args:
         trials: Name -> record.
+        running: Those of them that have an attempt without an end.
         sweep_toml: The frozen sweep.
         started_at: When it was frozen.
         last_at: When the last row was committed.
@@ -186,6 +187,7 @@ class History:
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
+    running: dict[str, TrialRecord] = field(default_factory=dict)
     sweep_toml: str = ""
     started_at: float | None = None
     last_at: float | None = None
@@ -260,6 +262,7 @@ def _attempt(history: History, event: Event) -> None:
     record._before_s, record._ended_after_s = record.duration_s, None
     record.attempts, record.start_epoch = event.attempt, event.body["start_epoch"]
     record.status, record.cause, record.error = "running", None, None
+    history.running[record.trial] = record
     record.started_at = record.started_at or event.at
     # What came after the state that this attempt starts from is run again, so its rows no longer count.
     record.epochs = {epoch: row for epoch, row in record.epochs.items() if epoch <= record.start_epoch}
@@ -275,6 +278,7 @@ def _checkpoint(history: History, event: Event) -> None:
 def _end(history: History, event: Event) -> None:
     record, body = history.trials[event.trial], event.body
     record.status, record.cause, record.error = body["status"], body["cause"], body["error"]
+    history.running.pop(record.trial, None)
     record._ended_after_s = body.get("elapsed_s")
     if body["status"] == "pending":  # to be tried again
         if body["cause"] == "timeout":

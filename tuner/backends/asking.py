@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from tuner.backends.stage import Stage
@@ -34,6 +35,12 @@ class Asking:
         varied = sweep.space.names()
         self.fixed = {name: value for name, value in sweep.defaults.items() if name not in varied} if varied else {}
         self._seen: dict[int, Observation] = {}
+        # By config, and which of them are not over: what is over is not looked at again, however many there are.
+        self._groups: dict[int, list[TrialRecord]] = {}
+        self._pending: set[int] = set()
+        self._order: list[int] = []
+        self._records: list[TrialRecord] = []
+        self._grouped = 0
 
     @property
     def most(self) -> int:
@@ -42,14 +49,33 @@ class Asking:
 
     def records(self) -> list[TrialRecord]:
         """Return the trials of the stage, in the order of their numbers."""
-        return [record for record in self._history.trials.values() if self._stage.holds(record)]
+        self._group()
+        return list(self._records)
+
+    def newest(self) -> list[TrialRecord]:
+        """Return the trials of the newest config; empty before the first."""
+        self._group()
+        return self._groups[self._records[-1].proposal] if self._records else []
+
+    def _group(self) -> None:
+        """Take in the trials that are new."""
+        for record in itertools.islice(self._history.trials.values(), self._grouped, None):
+            self._grouped += 1
+            if self._stage.holds(record):
+                self._records.append(record)
+                if record.proposal not in self._groups:
+                    self._order.append(record.proposal)
+                    self._order.sort()
+                self._groups.setdefault(record.proposal, []).append(record)
+                self._pending.add(record.proposal)
 
     def observations(self) -> list[Observation]:
         """Return one observation a config of the stage, in the order of the proposals: the mean over its repeats."""
-        groups: dict[int, list[TrialRecord]] = {}
-        for record in self.records():
-            groups.setdefault(record.proposal, []).append(record)
-        return [self._observe(index, groups[index]) for index in sorted(groups)]
+        self._group()
+        for index in sorted(self._pending):
+            if self._observe(index, self._groups[index]).state != "pending":
+                self._pending.discard(index)
+        return list(map(self._seen.__getitem__, self._order))
 
     def propose(self, seen: Sequence[Observation]) -> Proposal | None:
         """Return the strategy's next proposal after these observations; None: it has none left.
@@ -58,10 +84,14 @@ class Asking:
             UsageError: The config is outside the space.
         """
         index = self._stage.after + len(seen) + 1
-        known = [
-            one if self.may_know(index, one.index) else dataclasses.replace(one, state="pending", loss=None)
-            for one in seen
-        ]
+        known = (
+            list(seen)
+            if not self._sweep.search.deterministic
+            else [
+                one if self.may_know(index, one.index) else dataclasses.replace(one, state="pending", loss=None)
+                for one in seen
+            ]
+        )
         proposal = self.strategy.ask(self.as_one([*self._stage.prior, *known], index))
         mistakes = self._sweep.space.explain(proposal.config) if proposal and self._sweep.space else []
         if mistakes:

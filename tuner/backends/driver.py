@@ -162,9 +162,7 @@ class Driver:
     @property
     def running(self) -> int:
         """Attempts that have begun and not ended."""
-        return sum(record.status == "running" for record in self.history.trials.values()) - sum(
-            record.status == "running" for record in self._waiting
-        )
+        return len(self.history.running) - sum(record.status == "running" for record in self._waiting)
 
     @property
     def finished(self) -> bool:
@@ -227,8 +225,7 @@ class Driver:
             listed = self.stage.listed(self.history)
             self._exhausted = listed is None
             return self._commit_suggestion(listed) if isinstance(listed, Suggestion) else None
-        records = self._asking.records()
-        newest = [record for record in records if record.proposal == records[-1].proposal] if records else []
+        newest = self._asking.newest()
         if newest and len(newest) < self.sweep.search.repeats:
             first = newest[0]
             return self._commit_suggestion(

@@ -107,56 +107,97 @@ class Standing:
     _begun: set[str] = field(default_factory=set)
     _first_attempt_at: float | None = None
     _epochs: int = 0
-    _ranking: list[Ranked] = field(default_factory=list)
+    # What changes no more is added up, so that an event costs the same after ten thousand trials.
+    _configs: dict[int, list[TrialRecord]] = field(default_factory=dict)
+    _ranked: dict[int, Ranked] = field(default_factory=dict)
+    _best: Ranked | None = None
+    _open: dict[str, TrialRecord] = field(default_factory=dict)
+    _over: dict[str, int] = field(default_factory=dict)
+    _over_epochs: int = 0
     _stage: Stage | None = None
     _most: int = 0
 
     def __post_init__(self) -> None:
-        self._rank()
+        for record in self.history.trials.values():
+            self._configs.setdefault(record.proposal, []).append(record)
+        for proposal in self._configs:
+            self._rank(proposal)
+        self._count_all()
 
     def begin(self, stage: Stage, trials: int) -> None:
         """Turn to a study's next stage, of at most so many trials; what is counted is counted of it alone."""
         with self._lock:
             self._stage, self._most = stage, trials
+            self._count_all()
 
-    def _records(self) -> list[TrialRecord]:
-        """Return the trials that are counted."""
-        stage, records = self._stage, self.history.trials.values()
-        return [record for record in records if stage is None or stage.holds(record)]
+    def _count_all(self) -> None:
+        self._open, self._over, self._over_epochs = {}, {}, 0
+        for record in self.history.trials.values():
+            self._count(record)
+
+    def _count(self, record: TrialRecord) -> None:
+        """Take a trial among those that are counted, or among those that are over."""
+        if self._stage is not None and not self._stage.holds(record):
+            return
+        if record.status not in FINISHED:
+            self._open[record.trial] = record
+            return
+        self._open.pop(record.trial, None)
+        self._over[record.status] = self._over.get(record.status, 0) + 1
+        self._over_epochs += len(record.epochs)
 
     def add(self, event: Event) -> None:
         """Fold one committed event in."""
         with self._lock:
+            known = event.trial in self.history.trials
             self.history.add(event)
+            if event.trial and not known and event.trial in self.history.trials:
+                record = self.history.trials[event.trial]
+                self._configs.setdefault(record.proposal, []).append(record)
+                self._count(record)
             if event.kind == "attempt":
                 self._begun.add(event.trial)
                 self._first_attempt_at = self._first_attempt_at or event.at
             elif event.kind == "epoch":
                 self._epochs += 1
             elif event.kind == "end":
-                self._rank()
+                record = self.history.trials[event.trial]
+                if event.trial in self._open:
+                    self._count(record)
+                self._rank(record.proposal)
 
-    def _rank(self) -> None:
-        self._ranking = ranking(self.history.trials.values(), self.goal.metric, self.goal.mode)
+    def _rank(self, proposal: int) -> None:
+        """Find a config's place anew: that of the others stays."""
+        metric, mode = self.goal.metric, self.goal.mode
+        before = self._ranked.pop(proposal, None)
+        for entry in ranking(self._configs[proposal], metric, mode):
+            self._ranked[proposal] = entry
+        new = self._ranked.get(proposal)
+        if before is not None and self._best is before:
+            self._best = min(self._ranked.values(), key=self._place, default=None)
+        elif new is not None and (self._best is None or self._place(new) < self._place(self._best)):
+            self._best = new
+
+    def _place(self, entry: Ranked) -> tuple[float, int]:
+        return (entry.value if self.goal.mode == "min" else -entry.value), entry.trial.proposal
 
     def snapshot(self, now: float) -> Snapshot:
         """Return how the sweep stands at `now`, in seconds since 1970."""
         with self._lock:
-            records = self._records()
-            counts = self._counts(records)
+            counts = self._counts()
             rate = self._rate(now)
             return Snapshot(
                 goal=self.goal,
                 counts=counts,
                 done=sum(counts.get(state, 0) for state in FINISHED),
                 total=sum(counts.values()),
-                best=self._ranking[0] if self._ranking else None,
-                ranked=len(self._ranking),
+                best=self._best,
+                ranked=len(self._ranked),
                 epochs=self._epochs,
                 rate=rate,
                 elapsed_s=max(0.0, now - self.began_at),
-                left_s=self._left(records, counts, rate, now),
-                running=[self._running(record) for record in records if self._is_running(record)],
+                left_s=self._left(counts, rate, now),
+                running=[self._running(record) for record in self._at_work()],
                 stage=self._stage.name if self._stage else "",
                 budgets=tuple(self._budgets(now)),
             )
@@ -169,13 +210,15 @@ class Standing:
         # One that a driver left behind when it died still says that it runs.
         return record.status == "running" and record.trial in self._begun
 
-    def _counts(self, records: list[TrialRecord]) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for record in records:
-            state = record.status if record.status in FINISHED else "pending"
-            state = "running" if self._is_running(record) else state
+    def _at_work(self) -> list[TrialRecord]:
+        return sorted(filter(self._is_running, self._open.values()), key=lambda record: record.number)
+
+    def _counts(self) -> dict[str, int]:
+        counts = dict(self._over)
+        for record in self._open.values():
+            state = "running" if self._is_running(record) else "pending"
             counts[state] = counts.get(state, 0) + 1
-        unborn = max(0, (self._most if self._stage else self.goal.trials) - len(records))
+        unborn = max(0, (self._most if self._stage else self.goal.trials) - sum(counts.values()))
         return {**counts, "pending": counts.get("pending", 0) + unborn}
 
     def _running(self, record: TrialRecord) -> Running:
@@ -194,16 +237,15 @@ class Standing:
             return None
         return self._epochs / (now - self._first_attempt_at)
 
-    def _left(self, records: list[TrialRecord], counts: dict[str, int], rate: float | None, now: float) -> float | None:
+    def _left(self, counts: dict[str, int], rate: float | None, now: float) -> float | None:
         """Estimate the time left: trials to come are taken to last as long as those that are over."""
         if rate is None or self._epochs < ENOUGH_EPOCHS:
             return None
-        over = [len(record.epochs) for record in records if record.status in FINISHED]
-        typical = sum(over) / len(over) if over else self.goal.max_epochs
+        over = sum(self._over.values())
+        typical = self._over_epochs / over if over else self.goal.max_epochs
         at_work = sum(
             max(0.0, min(self._limit(record), max(typical, 1.0)) - max(record.epochs, default=0))
-            for record in records
-            if self._is_running(record)
+            for record in self._at_work()
         )
         left_s = (at_work + counts["pending"] * typical) / rate
         limits = self.goal.limits

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -96,6 +98,9 @@ def config_key(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)
 
 
+_config_of = operator.attrgetter("config")
+
+
 class PerConfig(Generic[T]):
     """A function of each config in a history. A memo, no state: a config object is worked on once.
 
@@ -104,16 +109,19 @@ class PerConfig(Generic[T]):
 
     def __init__(self, function: Callable[[Config], T]) -> None:
         self._function = function
-        self._done: list[tuple[Config, T]] = []
+        self._configs: list[Config] = []
+        self._results: list[T] = []
 
     def of(self, history: Sequence[Observation]) -> list[T]:
         """Return function(config) of every observation."""
-        done = self._done
-        for place, observation in enumerate(history):
-            if place < len(done) and done[place][0] is observation.config:
-                continue
-            done[place : place + 1] = [(observation.config, self._function(observation.config))]
-        return [result for _, result in done[: len(history)]]
+        configs = list(map(_config_of, history))
+        if not all(map(operator.is_, configs, self._configs)):  # a loop in Python would be most of a cheap proposal
+            same = sum(1 for _ in itertools.takewhile(bool, map(operator.is_, configs, self._configs)))
+            del self._configs[same:], self._results[same:]
+        for config in configs[len(self._configs) :]:
+            self._configs.append(config)
+            self._results.append(self._function(config))
+        return self._results[: len(configs)]
 
 
 class PointsFirst(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
 import logging
 import math
@@ -19,7 +20,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tuner import tokens
@@ -352,7 +352,7 @@ def _on_sigterm(handler: int | None = None) -> int | None:
 
 
 @contextlib.contextmanager
-def _replaced(owner: ModuleType | type, name: str, value: Any) -> Iterator[None]:
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Put a value in the place of one of Ray's private functions, where this Ray has it."""
     before = getattr(owner, name, None)
     if before is not None:
@@ -394,13 +394,30 @@ def corrected(asked: Mapping[str, float], count: int, manager: type) -> Iterator
         "ActorUnschedulableError",
     )
     deaths = (exceptions.RayActorError, *(getattr(exceptions, name) for name in names if hasattr(exceptions, name)))
+    from ray.tune.registry import _global_registry as registry
+
     with (
+        # Each trial asks for its trainable three times: of the GCS, a millisecond each, and it is always the same one.
+        _replaced(registry, "contains", _once_true(registry.contains)),
+        _replaced(registry, "get", functools.cache(registry.get)),
         _replaced(tune_controller, "PlacementGroupResourceManager", lambda: FixedResourceManager(budget)),
         _replaced(tune_controller, "RayActorManager", manager),
         _replaced(tune_controller, "RayActorError", deaths),
         _replaced(actor_manager, "RayActorError", deaths),
     ):
         yield
+
+
+def _once_true(function: Callable[..., bool]) -> Callable[..., bool]:
+    """Return a function that remembers what it once said yes to."""
+    known: set[Any] = set()
+
+    def remembered(*key: Any) -> bool:
+        if key not in known and function(*key):
+            known.add(key)
+        return key in known
+
+    return remembered
 
 
 @contextlib.contextmanager
