@@ -12,11 +12,12 @@ from conformance_backends import make_driver, make_sweep
 
 import tuner
 from tuner import checkpoints
+from tuner.backends.asking import Asking
 from tuner.backends.driver import Driver, StaleAttempt
 from tuner.backends.stage import Stage, Suggestion
 from tuner.backends.worker import Outcome, Report
 from tuner.errors import UsageError
-from tuner.history import fold, ranking
+from tuner.history import History, TrialRecord, fold, ranking
 from tuner.stopping import Rule, make_rules
 from tuner.strategies import Observation, Proposal, make_strategy
 
@@ -878,3 +879,18 @@ def test_a_target_reached_in_the_last_epoch_ends_the_sweep_too(drive):
 
     assert driver.next() is None and driver.finished
     assert driver.history.trials[job.trial].status == "completed"
+
+
+def test_a_config_that_is_known_late_has_its_place_among_the_observations():
+    def proposed(number, proposal):
+        told = {"stage": "search", "fold": None, "repeat": 0, "config": {"x": number}, "seed": 0, "by": "", "why": ""}
+        history.trials[f"t{number}"] = TrialRecord(f"t{number}", number=number, proposal=proposal, **told)
+
+    sweep, history = make_sweep(print, {"x": tuner.Uniform(0, 9)}), History()
+    asking = Asking(make_strategy(sweep), sweep, history, Stage())
+    for number, proposal in enumerate((1, 3), start=1):
+        proposed(number, proposal)
+    assert [(one.index, one.config["x"]) for one in asking.observations()] == [(1, 1), (3, 2)]
+    proposed(3, 2)
+    proposed(4, 4)
+    assert [(one.index, one.config["x"]) for one in asking.observations()] == [(1, 1), (2, 3), (3, 2), (4, 4)]

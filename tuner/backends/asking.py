@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ class Asking:
         self._groups: dict[int, list[TrialRecord]] = {}
         self._pending: set[int] = set()
         self._order: list[int] = []
+        self._listed: list[Observation] = []
         self._records: list[TrialRecord] = []
         self._grouped = 0
 
@@ -64,8 +66,9 @@ class Asking:
             if self._stage.holds(record):
                 self._records.append(record)
                 if record.proposal not in self._groups:
-                    self._order.append(record.proposal)
-                    self._order.sort()
+                    if self._order and record.proposal < self._order[-1]:
+                        self._listed.clear()  # places have moved
+                    bisect.insort(self._order, record.proposal)
                 self._groups.setdefault(record.proposal, []).append(record)
                 self._pending.add(record.proposal)
 
@@ -73,9 +76,14 @@ class Asking:
         """Return one observation a config of the stage, in the order of the proposals: the mean over its repeats."""
         self._group()
         for index in sorted(self._pending):
-            if self._observe(index, self._groups[index]).state != "pending":
+            seen = self._observe(index, self._groups[index])
+            if seen.state != "pending":
                 self._pending.discard(index)
-        return list(map(self._seen.__getitem__, self._order))
+            place = bisect.bisect_left(self._order, index)
+            if place < len(self._listed):
+                self._listed[place] = seen
+        self._listed += map(self._seen.__getitem__, self._order[len(self._listed) :])
+        return list(self._listed)
 
     def propose(self, seen: Sequence[Observation]) -> Proposal | None:
         """Return the strategy's next proposal after these observations; None: it has none left.

@@ -98,9 +98,6 @@ def config_key(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)
 
 
-_config_of = operator.attrgetter("config")
-
-
 class PerConfig(Generic[T]):
     """A function of each config in a history. A memo, no state: a config object is worked on once.
 
@@ -109,19 +106,21 @@ class PerConfig(Generic[T]):
 
     def __init__(self, function: Callable[[Config], T]) -> None:
         self._function = function
-        self._configs: list[Config] = []
+        self._known: list[Observation] = []
         self._results: list[T] = []
 
     def of(self, history: Sequence[Observation]) -> list[T]:
         """Return function(config) of every observation."""
-        configs = list(map(_config_of, history))
-        if not all(map(operator.is_, configs, self._configs)):  # a loop in Python would be most of a cheap proposal
-            same = sum(1 for _ in itertools.takewhile(bool, map(operator.is_, configs, self._configs)))
-            del self._configs[same:], self._results[same:]
-        for config in configs[len(self._configs) :]:
-            self._configs.append(config)
-            self._results.append(self._function(config))
-        return self._results[: len(configs)]
+        # Compared without a loop in Python, which would be most of a cheap proposal: few observations are new.
+        changed = map(operator.is_not, history, self._known)
+        for place in list(itertools.compress(itertools.count(), changed)):
+            if history[place].config is not self._known[place].config:
+                self._results[place] = self._function(history[place].config)
+            self._known[place] = history[place]
+        for observation in history[len(self._known) :]:
+            self._known.append(observation)
+            self._results.append(self._function(observation.config))
+        return self._results[: len(history)]
 
 
 class PointsFirst(ABC):
