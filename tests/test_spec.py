@@ -330,6 +330,10 @@ BAD_FILES = {
         GOOD + '[search]\nstrategy = "gp"\ngp = 3\n',
         ("search.gp", "a table of options is needed", "3", "[search.gp]"),
     ),
+    "a sampler that is a strategy here": (
+        GOOD + '[search]\nstrategy = "optuna"\noptuna = { sampler = "GridSampler" }\n',
+        ("search.optuna.sampler", 'or a module:Class (strategy = "grid" does the same)', "'GridSampler'", ""),
+    ),
     "an unknown sampler": (
         GOOD + '[search]\nstrategy = "optuna"\noptuna = { sampler = "TPE" }\n',
         ("search.optuna.sampler", "sampler must be one of TPESampler, GPSampler", "'TPE'", ""),

@@ -40,6 +40,28 @@ def test_any_sampler_by_its_name(sampler):
     assert one[-1].why == f"optuna's {sampler} over 7 trials"
 
 
+def test_a_sampler_from_elsewhere():
+    one, same = (drive(by_optuna("optuna.samplers:RandomSampler"), 8, loss=loss) for _ in range(2))
+
+    assert keys(one) == keys(same)
+    assert one[-1].why == "optuna's optuna.samplers:RandomSampler over 7 trials"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [
+        ("no.such:Sampler", "cannot be loaded: ModuleNotFoundError: No module named 'no', but got (no.such:Sampler)"),
+        ("optuna.samplers:Nobody", "cannot be loaded: AttributeError: module 'optuna.samplers' has no attribute 'Nob"),
+        ("json:JSONDecoder", "it must be a class derived from optuna.samplers.BaseSampler, but got (json:JSONDecode"),
+    ],
+)
+def test_what_is_no_sampler_is_refused(sampler, said):
+    with pytest.raises(SweepError) as caught:
+        by_optuna(sampler)
+
+    assert f"search.optuna.sampler: {said}" in str(caught.value)
+
+
 def test_it_learns():
     late = [loss(p.config) for p in drive(by_optuna(multivariate=True, group=True), 30, loss=loss)[20:]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,13 +51,19 @@ class GaussianProcessOptions(Options):
 
 
 SAMPLERS = ("TPESampler", "GPSampler", "CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler", "RandomSampler")
+INSTEAD = {
+    "GridSampler": 'strategy = "grid" does the same',
+    "BruteForceSampler": 'strategy = "grid" does the same',
+    "PartialFixedSampler": "what is fixed belongs under [defaults]",
+}
+"""Samplers of optuna that need more than a name, and what does without them."""
 
 
 class OptunaOptions(Options):
     """[search.optuna].
 
     Args:
-        sampler: A class of optuna.samplers.
+        sampler: A class of optuna.samplers, or "module:Class" of another package's or your own.
         options: Its own arguments, such as { n_startup_trials = 5 }; its seed is the sweep's.
     """
 
@@ -66,9 +73,10 @@ class OptunaOptions(Options):
     @field_validator("sampler")
     @classmethod
     def _known(cls, sampler: str) -> str:
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}")
-        return sampler
+        if sampler in SAMPLERS or re.fullmatch(r"[A-Za-z_][\w.]*:\w+", sampler):
+            return sampler
+        instead = f" ({INSTEAD[sampler]})" if sampler in INSTEAD else ""
+        raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, or a module:Class{instead}")
 
 
 OPTIONS: dict[str, type[Options]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import inspect
 import random
 import re
@@ -22,6 +23,7 @@ from tuner.strategies.modelled import Modelled, Told
 from tuner.strategies.options import OptunaOptions
 
 # What these know of earlier trials is not in the trials alone: it is what they noted when they were asked for them.
+# The same is taken to hold for a sampler from elsewhere.
 REPLAYED = ("CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler")
 START = "n_startup_trials"  # search.initial_random says it
 SEED = "seed"  # the sweep's
@@ -117,7 +119,7 @@ class OptunaSampler(Modelled):
 
         with _quiet():
             study = optuna.create_study(sampler=self._sampler(seed))
-            if self._options.sampler in REPLAYED:
+            if self._options.sampler in REPLAYED or ":" in self._options.sampler:
                 for place, each in enumerate(told):
                     study.sampler = self._sampler(derive_seed(self.seed, self.name, "replay", place))
                     study.enqueue_trial(each.numbers)
@@ -151,7 +153,11 @@ class OptunaSampler(Modelled):
 
 
 def _sampler_class(name: str) -> Any:
-    """Return a class of optuna.samplers."""
+    """Return a class of optuna.samplers, or the one that "module:Class" names.
+
+    Raises:
+        SweepError: A package is not installed, or there is no such class, or it is no sampler.
+    """
     lacking = ["optuna", *(["cmaes"] if name == "CmaEsSampler" else []), *(["torch"] if name == "GPSampler" else [])]
     for package in lacking:
         if find_spec(package) is None:
@@ -161,7 +167,24 @@ def _sampler_class(name: str) -> Any:
             raise SweepError("the sweep", [Problem("search.strategy", rule, remedy=remedy)])
     import optuna
 
-    return getattr(optuna.samplers, name)
+    return _foreign(name) if ":" in name else getattr(optuna.samplers, name)
+
+
+def _foreign(name: str) -> type:
+    import optuna
+
+    module, _, title = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), title)
+    except Exception as error:  # whatever a module does when it is imported
+        raise _unusable(f"cannot be loaded: {type(error).__name__}: {error}", name) from error
+    if not (inspect.isclass(found) and issubclass(found, optuna.samplers.BaseSampler)):
+        raise _unusable("it must be a class derived from optuna.samplers.BaseSampler", name)
+    return found
+
+
+def _unusable(rule: str, name: str) -> SweepError:
+    return SweepError("the sweep", [Problem("search.optuna.sampler", rule, name)])
 
 
 def suggested(compiled: Compiled, trial: Any) -> Latent:
