@@ -15,12 +15,12 @@ HERE = Path(__file__).parent
 RESULTS = Path("benchmarks/results")
 PAGE = Path("docs/performance.md")
 FIGURES = Path("docs/performance")
-PARTS = ("short", "medium", "long", "trivial", "many", "step", "memory", "startup", "gpu")
+PARTS = ("short", "medium", "long", "trivial", "many", "step", "memory", "startup")
 
 
 def read(folder: Path = RESULTS) -> Found:
     """Return the JSON of every part that has been run."""
-    files = {part: folder / f"speed_{part}.json" for part in PARTS}
+    files = {**{part: folder / f"speed_{part}.json" for part in PARTS}, "lanes": folder / "lanes.json"}
     return {part: json.loads(path.read_text()) for part, path in files.items() if path.exists()}
 
 
@@ -47,8 +47,8 @@ def _section(found: Found) -> Callable[[str], str]:
     def section(part: str) -> str:
         title, body = SECTIONS[part]
         told = found.get(part)
-        if told is None and part == "gpu":
-            return f"## {title}\n\n{NOT_MEASURED.capitalize()}: there was no GPU where the rest was measured."
+        if part == "lanes":
+            return f"## {title}\n\n{_lanes(told or {})}"
         if told is None:
             remedy = f"`python -m benchmarks.speed {part} page` measures it and writes it here."
             return f"## {title}\n\n{NOT_MEASURED.capitalize()} yet. {remedy}"
@@ -179,9 +179,69 @@ def _startup(told: Mapping[str, Any]) -> str:
     return _table(("after `tuner run`", "median"), rows) + timing
 
 
-def _gpu(told: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {line}" for line in told.get("lines", []))
+def _lanes(told: Mapping[str, Any]) -> str:
+    """Return what `benchmarks.lanes` found, on a CPU and on a GPU."""
+    text = [
+        "Trials of one shape trained side by side as lanes of one model, against one trial at a time. `make lanes`."
+    ]
+    for prefix, name, remedy in (("cpu", "One CPU core", "yet"), ("gpu", "On a GPU", "there was no GPU")):
+        parts = {part: told[f"{prefix}_{part}"] for part in LANE_PARTS if f"{prefix}_{part}" in told}
+        text.append(f"### {name}")
+        text += [f"{NOT_MEASURED.capitalize()}{' ' if remedy == 'yet' else ': '}{remedy}."] if not parts else []
+        text += [LANE_PARTS[part](part_told["found"]) for part, part_told in parts.items()]
+        text += sorted({_lanes_made_with(part_told) for part_told in parts.values()})
+    return "\n\n".join(text)
 
+
+def _lanes_made_with(told: Mapping[str, Any]) -> str:
+    return (
+        f"n = {told['n']}, batches of {told['batch']}. {told['hardware']}. python {told['python']}, "
+        f"torch {told['torch']}. Made by `python -m benchmarks.lanes`."
+    )
+
+
+def _groups(found: Mapping[str, Any]) -> str:
+    head = ("images", "lanes", "epochs a second, one trial at a time", "with lanes", "times as many")
+    return _table(
+        head,
+        [
+            (
+                name,
+                f"{row['lanes']}",
+                f"{row['lone_epochs_per_s']:.2f}",
+                f"{row['lane_epochs_per_s']:.2f}",
+                f"{row['ratio']:.2f}",
+            )
+            for name, figures in found.items()
+            for row in figures["rows"]
+        ],
+    )
+
+
+def _processes(found: Mapping[str, Any]) -> str:
+    head = ("images", "processes", "epochs a second", "lanes", "epochs a second with lanes", "times as many")
+    return _table(
+        head,
+        [
+            (name, f"{f['processes']}", f"{f['process_epochs_per_s']:.2f}", f"{f['lanes']}",
+             f"{f['lane_epochs_per_s']:.2f}", f"{f['ratio']:.2f}")
+            for name, f in found.items()
+        ],
+    )  # fmt: skip
+
+
+def _loader(found: Mapping[str, Any]) -> str:
+    head = ("images", "a pass of a DataLoader loop", "of a lone trial", "times as fast")
+    rows = [(name, f"{f['loader_s']:.2f} s", f"{f['lone_s']:.2f} s", f"{f['ratio']:.2f}") for name, f in found.items()]
+    return _table(head, rows)
+
+
+LANE_PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "lanes": _groups,
+    "processes": _processes,
+    "loader": _loader,
+}
+"""The parts of lanes.json, each after "cpu_" or "gpu_", and the table that each becomes."""
 
 SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "short": ("Short sweep", _sweep),
@@ -192,7 +252,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "step": ("A training step", _step),
     "memory": ("Memory", _memory),
     "startup": ("Start-up", _startup),
-    "gpu": ("On a GPU", _gpu),
+    "lanes": ("Lanes", _lanes),
 }
 
 
