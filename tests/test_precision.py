@@ -14,6 +14,7 @@ from tuner.errors import UsageError
 from tuner.machine import has_amx
 from tuner.plan import make_plan
 from tuner.precision import resolve
+from tuner.trainable import DataInfo
 
 RATE = {"learning_rate": tuner.LogUniform(1e-3, 1e-1)}
 FLAGS = {"amx": "flags\t\t: fpu amx_bf16 amx_tile amx_int8\n", "none": "flags\t\t: fpu avx2\n"}
@@ -58,6 +59,14 @@ def test_auto_is_bf16_where_the_processor_has_it_and_the_gate_was_passed(passed,
 )
 def test_auto_is_fp32_wherever_something_speaks_against_bf16(passed, amx, trainable, device, here, why):
     assert resolve(of(trainable), device, here=here, cpuinfo=amx) == ("fp32", f"fp32 (auto: {why})")
+
+
+@pytest.mark.parametrize(("side", "became"), [(8, "fp32"), (11, "fp32"), (12, "bf16"), (28, "bf16")])
+def test_auto_is_fp32_for_images_that_gain_nothing(passed, amx, side, became):
+    data = DataInfo("own", "classification", (1, side, side), ("a", "b"))
+    chosen, why = resolve(of(), "cpu", data=data, cpuinfo=amx)
+    assert chosen == became
+    assert (why == f"fp32 (auto: images of {side}x{side} are too small to gain anything)") == (became == "fp32")
 
 
 @pytest.mark.parametrize("text", [FLAGS["none"], "", None], ids=["an older one", "nothing told", "no file"])

@@ -50,11 +50,13 @@ def _measured(sweep: Sweep) -> int:
     trials = sweep.search.trials * sweep.search.repeats
     device, memory = "cuda" if a_gpu else "cpu", memory_bytes()
     baseline = sweep.baseline()
+    options = sweep.data.model_dump(exclude_none=True)  # type: ignore[union-attr]
+    data = importlib.import_module("trainables.data").info(options, sweep.seed)
     request = {
         "trainable": sweep.trainable,
         "config": baseline,
         "device": device,
-        "precision": resolve_precision(sweep, device)[0],
+        "precision": resolve_precision(sweep, device, data=data)[0],
         "most": max(1, min(trials, asked.max_concurrent or trials) // groups),
         "free_bytes": None if memory is None else memory // groups,
         "threads": max(1, int(asked.cpus_per_trial)),

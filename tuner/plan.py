@@ -156,9 +156,9 @@ def make_plan(
     prior = earlier(learnt)
     proposals, left_out = _proposals(strategy, sweep, prior)
     trials = proposals * sweep.search.repeats
-    bound, precision = _bind(sweep, cpus, gpus, trials, here)
-    configs = tuple(_known_configs(strategy, proposals, prior)) if strategy.name in _KNOWN_BEFORE else ()
     data, data_problem = _describe_data(sweep)
+    bound, precision = _bind(sweep, cpus, gpus, trials, here, data)
+    configs = tuple(_known_configs(strategy, proposals, prior)) if strategy.name in _KNOWN_BEFORE else ()
     complete = configs if len(configs) == proposals else ()
     epochs = _epochs(sweep, proposals, complete) * sweep.search.repeats
     impossible = _impossible(bound, cpus, gpus)
@@ -186,13 +186,13 @@ def make_plan(
     return dataclasses.replace(plan, warnings=tuple(cautions(plan, sweep)))
 
 
-def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int, here: bool) -> tuple[Sweep, str]:
+def _bind(sweep: Sweep, cpus: int, gpus: int, trials: int, here: bool, data: DataInfo | None) -> tuple[Sweep, str]:
     """Return the sweep with its resources resolved for this many cores and GPUs, and its precision in words."""
     asked = sweep.resources
     a_gpu = (1.0 if gpus else 0.0) if asked.gpus_per_trial is None else asked.gpus_per_trial
     room = fitting(asked.cpus_per_trial, a_gpu, cpus, gpus) * asked.lanes_each
     side_by_side = max(1, min(asked.max_concurrent or room, room, trials))
-    precision, in_words = resolve_precision(sweep, "cuda" if a_gpu else "cpu", here=here)
+    precision, in_words = resolve_precision(sweep, "cuda" if a_gpu else "cpu", data=data, here=here)
     update = {"gpus_per_trial": a_gpu, "max_concurrent": side_by_side, "precision": precision}
     return sweep.model_copy(update={"resources": asked.model_copy(update=update)}), in_words
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from tuner.machine import CPUINFO, gpu_capability, has_amx
 from tuner.spec import Sweep
+from tuner.trainable import DataInfo
 
 PASSED: dict[str, tuple[str, ...]] = {"cpu": ("cnn",), "cuda": ()}
 """By device: the trainables that have passed their gate; a test holds it to benchmarks/results/precision.json."""
@@ -14,27 +16,31 @@ MEASURABLE = ("cnn", "resnet")
 """Trainables that work on images; a table's network is too small to gain anything."""
 
 _CAPABILITY = 8.0  # of NVIDIA's Ampere, the first with bfloat16
+_PIXELS = 12 * 12  # below, converting to bf16 and back costs a CPU more than it gains: 0.9 times at 8x8, 1.1 at 12x12
 
 
-def resolve(sweep: Sweep, device: str, *, here: bool = True, cpuinfo: Path = CPUINFO) -> tuple[str, str]:
+def resolve(
+    sweep: Sweep, device: str, *, data: DataInfo | None = None, here: bool = True, cpuinfo: Path = CPUINFO
+) -> tuple[str, str]:
     """Return what models of a sweep compute in, "fp32" or "bf16", and that in words with its reason.
 
     Args:
         sweep: The sweep; its resources.precision is used as it is unless it is "auto".
         device: "cpu" or "cuda".
+        data: What is known of the sweep's data.
         here: Whether all trials run on this machine: what other nodes have is not known.
         cpuinfo: Where Linux describes this machine's processor.
     """
     asked = sweep.resources.precision
     if asked != "auto":
         return asked, asked
-    if refused := _against(sweep, device, here, cpuinfo):
+    if refused := _against(sweep, device, data, here, cpuinfo):
         return "fp32", f"fp32 (auto: {refused})"
     has = "CPU has AMX" if device == "cpu" else "GPU has it"
     return "bf16", f"bf16 (auto: this {has}, and {sweep.trainable} ends as in fp32)"
 
 
-def _against(sweep: Sweep, device: str, here: bool, cpuinfo: Path) -> str | None:
+def _against(sweep: Sweep, device: str, data: DataInfo | None, here: bool, cpuinfo: Path) -> str | None:
     """Return what speaks against bf16."""
     trainable = sweep.trainable
     if not isinstance(trainable, str) or trainable not in (*MEASURABLE, "mlp"):
@@ -47,6 +53,8 @@ def _against(sweep: Sweep, device: str, here: bool, cpuinfo: Path) -> str | None
         return "what a cluster's nodes have is not known"
     if device == "cpu" and not has_amx(cpuinfo):
         return "this CPU has no AMX"
+    if device == "cpu" and data is not None and len(data.shape) == 3 and math.prod(data.shape[1:]) < _PIXELS:
+        return f"images of {data.shape[1]}x{data.shape[2]} are too small to gain anything"
     if device == "cuda" and gpu_capability() < _CAPABILITY:
         return "a GPU here has no bfloat16"
     return None

@@ -3,6 +3,7 @@
     python -m benchmarks.search                                  everything, 20 seeds (see `make bench-search`)
     python -m benchmarks.search --competitors auto random --tasks ridge mixed --seeds 5
     python -m benchmarks.search --held-out                       the functions outside of the list
+    python -m benchmarks.search --tasks camel ties ... --competitors auto gp     those that constants are chosen on
 
 Runs are simulated in virtual time, so a trial costs nothing but its proposal. Every run is kept in build/bench-search
 and not made again until its task, its competitor's code or the simulation changes. Writes OUT.json, the figures to the
@@ -26,6 +27,7 @@ from typing import Any
 from benchmarks.search import claims, figures, runs, stopping, writing
 from benchmarks.search.ask_time import ask_times
 from benchmarks.search.competitors import competitors
+from benchmarks.search.development import DEVELOPMENT
 from benchmarks.search.runs import Job
 from benchmarks.search.summary import summary
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _arguments(argv)
     started = time.monotonic()
     names = [name for name in competitors() if not args.competitors or name in args.competitors]
-    tasks = [name for name in runs.task_names(args.held_out) if not args.tasks or name in args.tasks]
+    tasks = args.tasks or runs.task_names(args.held_out)
     jobs = [
         Job(task, name, seed, workers, args.trials)
         for seed in range(1, args.seeds + 1)
@@ -81,7 +83,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [*runs.task_names(), *runs.task_names(held_out=True)]
+    every = [*runs.task_names(), *runs.task_names(held_out=True), *(task.name for task in DEVELOPMENT)]
     parser.add_argument("--seeds", type=int, default=20, help="runs of each competitor on each task")
     parser.add_argument("--trials", type=int, default=100, help="trials a run")
     parser.add_argument("--tasks", nargs="+", choices=every, metavar="TASK", help=", ".join(every))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.search import simulate as simulation
 from benchmarks.search.competitors import code_hash, competitors
+from benchmarks.search.development import DEVELOPMENT
 from benchmarks.search.functions import DEFAULT, HELD_OUT
 from benchmarks.search.simulate import Run, simulate
 from benchmarks.search.table_tasks import find_table, table_names
@@ -45,8 +46,8 @@ def task_names(held_out: bool = False) -> list[str]:
 
 @functools.cache
 def find_task(name: str) -> Task:
-    """Return a task of either list."""
-    functions = {task.name: task for task in (*DEFAULT, *HELD_OUT)}
+    """Return a task of any list."""
+    functions = {task.name: task for task in (*DEFAULT, *HELD_OUT, *DEVELOPMENT)}
     return functions[name] if name in functions else find_table(name)
 
 

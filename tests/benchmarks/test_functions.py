@@ -10,10 +10,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks/ is no installed package
 
+from benchmarks.search.development import DEVELOPMENT
 from benchmarks.search.functions import DEFAULT, HELD_OUT
 from benchmarks.search.tasks import median_random_regret, random_regrets
 
-EVERY = [*DEFAULT, *HELD_OUT]
+EVERY = [*DEFAULT, *HELD_OUT, *DEVELOPMENT]
 
 
 def named(name):
