@@ -11,6 +11,7 @@ from tuner.errors import Problem
 @pytest.mark.parametrize(
     ("text", "made"),
     [
+        ("val/top-5.acc>=0.9", Constraint("val/top-5.acc", ">=", 0.9)),
         ("params < 200_000", Constraint("params", "<", 200_000)),
         ("epoch_s<=2.5", Constraint("epoch_s", "<=", 2.5)),
         ("  val_f1 >= 1e-1 ", Constraint("val_f1", ">=", 0.1)),

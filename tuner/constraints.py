@@ -16,7 +16,7 @@ PARAMS, EPOCH_S = "params", "epoch_s"
 DERIVED = (PARAMS, EPOCH_S)
 
 _SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*([^\s<>=]+)\s*")
+_FORM = re.compile(r"\s*([^\s<>=\d][^\s<>=]*)\s*(<=|>=|<|>)\s*([^\s<>=]+)\s*")
 _EXAMPLE = 'Write a metric, one of < <= > >=, and a number, like "params < 200_000".'
 
 
