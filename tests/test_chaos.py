@@ -32,7 +32,7 @@ POINTS = {
         "before rename best#1",
     ),
     "hyperopt+asha": (
-        "after commit suggestion#2",
+        "after commit suggestion+attempt#2",
         "before fsync checkpoints/tN/.N-N.writing/state.pt#3",
         "after commit epoch+checkpoint+stop+end#1",
         "before pwrite journal.mark#9",

@@ -59,6 +59,7 @@ def test_lanes_are_measured_for_the_share_of_a_group(monkeypatch):
 
 
 @pytest.mark.parametrize("most", [1, 8])
+@pytest.mark.slow
 def test_a_real_measurement_gives_a_count_that_the_trials_fill(most):
     assert 1 <= resolved(sweep(max_concurrent=most)) <= max(1, most)
 

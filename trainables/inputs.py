@@ -1,53 +1,28 @@
-"""From a split's arrays to the batches that a model is given.
+"""From a split's samples to the batches that a model is given.
 
-A split stays as it is stored (images: uint8) on the device; each batch is taken from it by index, then
-augmented, normalised and resized there, a whole batch at a time.
+A split stays as it is stored (images: uint8, see `samples`); each batch is taken from it by index, then
+augmented, normalised and resized on the device, a whole batch at a time.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tuner.trainable import DataInfo, Split
+from tuner.trainable import DataInfo
 
 
 def derive(*parts: int | str) -> int:
     """Return a 63-bit seed that follows from the parts, the same in any process."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-class Samples:
-    """One split on the device.
-
-    Args:
-        split: Its arrays, which are read and never written.
-        device: Where to keep it.
-    """
-
-    def __init__(self, split: Split, device: torch.device) -> None:
-        self.x = _tensor(split.x).to(device)  # uint8 (N, C, H, W), or float32 (N, F)
-        self.y = _tensor(split.y).to(device)  # int64 (N,), or float32 (N,)
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Samples]) -> Samples:
-        """Return the samples of all parts, one after another: a copy."""
-        whole = copy.copy(parts[0])
-        whole.x, whole.y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
-        return whole
 
 
 def steps(samples: int, batch_size: int) -> int:
@@ -63,14 +38,6 @@ def steps(samples: int, batch_size: int) -> int:
 def batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     """Return an epoch's batches of rows (N, ...), one a sample, in the order of training."""
     return rows.split(batch_size)[: steps(len(rows), batch_size)]
-
-
-def _tensor(array: NDArray[Any]) -> Tensor:
-    """Return a tensor that shares the array's memory."""
-    with warnings.catch_warnings():
-        # Shared arrays are read-only, which torch cannot express; nothing here writes to them.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 class Preparation:

@@ -21,10 +21,11 @@ from torch import Generator, Tensor, nn
 from trainables import metrics
 from trainables.augment import augment
 from trainables.chance import Chance, chance
-from trainables.inputs import Preparation, Samples, batches, derive, steps
+from trainables.inputs import Preparation, batches, derive, steps
 from trainables.layers import Dropout
 from trainables.optimizers import Schedule, make_optimizer
 from trainables.parameters import DEFAULTS, check, names
+from trainables.samples import Samples
 from tuner.errors import ConfigError, DataError, Problem, nearest
 from tuner.trainable import Data, DataInfo, Trial
 
@@ -182,7 +183,7 @@ def start_loss(course: Course, model: nn.Module, train: Samples, offset: int = 0
         offset: At which sample it begins there.
     """
     index = course.subset[:START_SAMPLES] + offset
-    raw = (train.x[part] for part in index.split(EVALUATION_BATCH[course.device.type]))
+    raw = train.take(index.split(EVALUATION_BATCH[course.device.type]))
     outputs = infer(model, course.prepare, raw, course.precision)
     return course.loss((outputs, train.y[index].cpu().numpy()))
 
@@ -193,7 +194,7 @@ class Learner:
     Args:
         build: Makes the model from a config and the data.
         config: A complete config.
-        data: Its splits are put on the device.
+        data: Its splits are put on the device where they fit.
         epochs: The schedule's horizon.
         seed: The trial's.
         device: Where to train.
@@ -234,10 +235,12 @@ class Learner:
         self.optimizer.begin([rates])
         size, how = self.config["batch_size"], self.course.augment
         draws = [None] * len(rates) if luck.draws is None else batches(luck.draws, size)
-        for step, (index, draw, keys) in enumerate(zip(batches(luck.order, size), draws, luck.keys, strict=True)):
+        order = batches(luck.order, size)
+        taken = zip(self.train.take(order), order, draws, luck.keys, strict=True)
+        for step, (raw, index, draw, keys) in enumerate(taken):
             for layer, key in zip(self.dropouts, keys, strict=True):
                 layer.key = key
-            x = self.prepare(augment(self.train.x[index], how, draw))
+            x = self.prepare(augment(raw, how, draw))
             with precision(self.device, self.course.precision):
                 outputs = self.model(x)
             loss = self._loss(outputs.float(), self.train.y[index])
@@ -263,11 +266,11 @@ class Learner:
         Training and validation are measured alike: evaluation mode, plain loss, no augmentation, smoothing,
         class weight or penalty; training on a fixed random subset of the validation split's size.
         """
-        raw = (self.train.x[index] for index in self.subset.split(self.batch))
+        raw = self.train.take(self.subset.split(self.batch))
         train = infer(self.model, self.prepare, raw, self.course.precision), self.train.y[self.subset].cpu().numpy()
         if self.val is None:
             return self.course.measured(train, None)
-        outputs = infer(self.model, self.prepare, self.val.x.split(self.batch), self.course.precision)
+        outputs = infer(self.model, self.prepare, self.val.parts(self.batch), self.course.precision)
         val = outputs, self.val.y.cpu().numpy()
         return self.course.measured(train, val)
 

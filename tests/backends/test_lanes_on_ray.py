@@ -41,6 +41,7 @@ def test_lanes_report_what_their_trials_would_alone_and_a_failed_one_disturbs_no
     assert together.trials["worker"].dropna().nunique() == 1
 
 
+@pytest.mark.slow
 def test_trials_go_on_from_their_checkpoints_where_the_process_of_their_lanes_dies(tmp_path):
     killed = threading.Event()
 
@@ -57,6 +58,7 @@ def test_trials_go_on_from_their_checkpoints_where_the_process_of_their_lanes_di
         assert list(rows["epoch"]) == list(range(1, len(rows) + 1))
 
 
+@pytest.mark.slow
 def test_nothing_of_the_lanes_is_left_on_a_ray_that_goes_on(tmp_path):
     import ray
     from ray.util import list_named_actors

@@ -255,6 +255,7 @@ def test_the_driver_lets_go_of_the_data_once_ray_has_it_and_loads_none_twice(tmp
     assert inline.epochs["total"].nunique() == 3
 
 
+@pytest.mark.slow
 def test_what_ray_has_is_loaded_again_for_another_ray_alone(tmp_path):
     loads, home = [], session.Home()
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trainables.data.options import Options, complaint
 from trainables.data.pictures import Decoded, ImageSet
+from trainables.data.room import room_for, without
 from trainables.data.splits import Ints, Pool
 from tuner.errors import DataError
 
@@ -166,7 +167,7 @@ class Reader:
         Raises:
             DataError: With on_corrupt "fail": naming the files that cannot be read.
         """
-        x = np.empty((len(files.paths), 3, self.size, self.size), np.uint8)
+        x = room_for((len(files.paths), 3, self.size, self.size))
         bad = self._decode(files.paths, x)
         if not bad:
             return Decoded(x, files.y)
@@ -175,7 +176,7 @@ class Reader:
         names = tuple(sorted(name for name, _ in bad.values()))
         _log.warning("%d unreadable images were skipped: %s", len(bad), _some(names))
         good = np.setdiff1d(np.arange(len(x)), list(bad))
-        return Decoded(x[good], files.y[good], names)
+        return Decoded(without(x, set(bad)), files.y[good], names)
 
     def check(self, files: Listing) -> None:
         """Raise DataError where a file cannot be read and on_corrupt is "fail"; keep nothing."""

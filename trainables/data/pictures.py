@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.options import Options
+from trainables.data.room import lies_in_a_file
 from trainables.data.splits import Ints, Pool, Rows
 from tuner.errors import DataError
 from tuner.trainable import Data, DataInfo, Split
@@ -126,8 +127,11 @@ def from_arrays(name: str, x: Images, y: Ints, classes: tuple[str, ...], options
 
 
 def frozen(x: NDArray[Any], y: NDArray[Any]) -> Split:
-    """Return a Split of arrays of its own, so that no base array leads to other rows, set read-only."""
-    own = [np.require(a, requirements=["C", "O"]) for a in (x, y)]
+    """Return a Split of arrays of its own, so that no base array leads to other rows, set read-only.
+
+    What lies in a file is its own already.
+    """
+    own = [a if lies_in_a_file(a) else np.require(a, requirements=["C", "O"]) for a in (x, y)]
     for array in own:
         array.flags.writeable = False
     return Split(*own)

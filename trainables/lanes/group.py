@@ -205,10 +205,10 @@ class _Running:
         rates = [lane.course.schedule.of_epoch(lane.epoch + 1) for lane in self.lanes]
         self.optimizer.begin(rates)
         lucks = [lane.course.chance(lane.epoch + 1, len(self.dropouts)) for lane in self.lanes]
-        for step, (index, draws, keys) in enumerate(self._batches(lucks)):
+        for step, (raw, index, draws, keys) in enumerate(self._batches(lucks)):
             for layer, key_of_lanes in zip(self.dropouts, keys, strict=True):
                 layer.key = key_of_lanes
-            raw = self._augmented(self.shared.x[index], draws)
+            raw = self._augmented(raw, draws)
             with precision(self.device, self.first.precision):
                 outputs = self.stack.model(self._prepared(raw))
             self.loss.backward(outputs.float(), self.shared.y[index].T)
@@ -216,8 +216,8 @@ class _Running:
         self.stack.count(self.first.steps)
         return [of_lane[0] for of_lane in rates]
 
-    def _batches(self, lucks: list[Chance]) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
-        """Yield indices (B, L), draws (B, L, 3) and dropout keys (layers, L) of each step."""
+    def _batches(self, lucks: list[Chance]) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor]]:
+        """Yield each step's samples (B, L, ...), indices (B, L), draws (B, L, 3) and dropout keys (layers, L)."""
         order = batches(torch.stack([luck.order for luck in lucks], 1) + self.train_from, self.batch_size)
         draws: tuple[Tensor | None, ...] = (None,) * len(order)
         some = next((luck.draws for luck in lucks if luck.draws is not None), None)
@@ -225,7 +225,8 @@ class _Running:
             # Lanes that augment nothing have draws too, which nothing looks at.
             of_lanes = [some if luck.draws is None else luck.draws for luck in lucks]
             draws = batches(torch.stack(of_lanes, 1), self.batch_size)
-        return zip(order, draws, torch.stack([luck.keys for luck in lucks], 2), strict=True)
+        keys = torch.stack([luck.keys for luck in lucks], 2)
+        return zip(self.shared.all.take(order), order, draws, keys, strict=True)
 
     def _augmented(self, raw: Tensor, draws: Tensor | None) -> Tensor:
         """Return images (B, L, C, H, W), changed as each lane's config says."""
@@ -263,7 +264,7 @@ class _Running:
         self.stack.model.eval()
         size = evaluation_batch(self.device, len(self.lanes))
         with precision(self.device, self.first.precision):
-            outputs = [self.stack.model(self._prepared(self.shared.x[part])) for part in index.split(size)]
+            outputs = [self.stack.model(self._prepared(raw)) for raw in self.shared.all.take(index.split(size))]
         return torch.cat(outputs, 1).float(), self.shared.y[index].T
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import torch
 
-from trainables.inputs import Samples
+from trainables.samples import Samples
 from tuner.trainable import Split
 
 
@@ -51,7 +51,7 @@ class Shared:
 
     @property
     def x(self) -> torch.Tensor:
-        """All samples' values, as they are stored: (N, ...)."""
+        """All samples' values, as they are stored, where they are: (N, ...)."""
         return self.all.x
 
     @property

@@ -25,6 +25,7 @@ from tuner.disk import failed
 from tuner.errors import TunerError
 from tuner.history import (
     FINISHED,
+    CheckpointRecord,
     EpochRecord,
     Event,
     History,
@@ -128,15 +129,11 @@ class Driver:
     def next(self) -> Job | None:
         """Commit and return the next attempt, or None where there is none now; see `finished`."""
         self._count_idle()
-        while not self._halt(self._lacking(self.running)) and (record := self._next_record()) is not None:
-            try:
-                job = self._begin(record)
-            except BaseException:  # it is still to be run: what is known must be what the journal says
-                self._waiting.insert(0, record)
-                raise
+        while not self._halt(self._lacking(self.running)) and (begun := self._begin_next()) is not None:
+            record, kept = begun
             reason = self._reject(record.config) or self._refused(record)
             if reason is None:
-                return job
+                return self._job(record, kept)
             self._end(record, Outcome("failed", "config.shape", reason, 0.0))
         return None
 
@@ -210,27 +207,35 @@ class Driver:
         """Return whether what is left to be run waits for a larger budget, or the next session."""
         return self._stops() and self._spent() is not None
 
-    def _next_record(self) -> TrialRecord | None:
+    def _begin_next(self) -> tuple[TrialRecord, CheckpointRecord | None] | None:
+        """Commit that the next attempt begins; returns its trial, and the checkpoint that it begins with."""
         if self.over or self._cut_short():
             return None
         if self._waiting:
-            return self._waiting.pop(0)
-        if self._exhausted or self._spent():
+            return self._begin_again()
+        if self._exhausted or self._spent() or (suggestion := self._suggest()) is None:
             return None
-        return self._suggest()
+        return self._begin_new(suggestion), None
 
-    def _suggest(self) -> TrialRecord | None:
-        """Take the next of the list, the next repeat of the newest config, or ask the strategy for a new config."""
+    def _begin_again(self) -> tuple[TrialRecord, CheckpointRecord | None]:
+        record = self._waiting[0]
+        kept = self._keeping.newest_valid(record)
+        start_epoch = kept.epoch if kept else 0
+        self._commit(_attempt_event(record.trial, record.attempts + 1, start_epoch))
+        self._forget_values(record, start_epoch)
+        del self._waiting[0]  # not before: until it has begun it is still to be run
+        return record, kept
+
+    def _suggest(self) -> Suggestion | None:
+        """Return the next of the list, the next repeat of the newest config, or what the strategy proposes."""
         if self.stage.listed is not None:
             listed = self.stage.listed(self.history)
             self._exhausted = listed is None
-            return self._commit_suggestion(listed) if isinstance(listed, Suggestion) else None
+            return listed if isinstance(listed, Suggestion) else None
         newest = self._asking.newest()
         if newest and len(newest) < self.sweep.search.repeats:
             first = newest[0]
-            return self._commit_suggestion(
-                self._repeat(Proposal(first.config, first.by, first.why), first.proposal, len(newest))
-            )
+            return self._repeat(Proposal(first.config, first.by, first.why), first.proposal, len(newest))
         observations = self.observations()
         index = self.stage.after + len(observations) + 1
         left = len(observations) < self._asking.most
@@ -243,13 +248,14 @@ class Driver:
         if proposal is None:
             self._exhausted = True
             return None
-        return self._commit_suggestion(self._repeat(proposal, index, 0))
+        return self._repeat(proposal, index, 0)
 
     def _repeat(self, proposal: Proposal, index: int, repeat: int) -> Suggestion:
         config = {**self._asking.fixed, **proposal.config}
         return Suggestion(config, proposal.by, proposal.why, index, repeat, seed_of(self.sweep, repeat))
 
-    def _commit_suggestion(self, suggestion: Suggestion) -> TrialRecord:
+    def _begin_new(self, suggestion: Suggestion) -> TrialRecord:
+        """Commit a suggestion, and that its first attempt begins, in one transaction; returns the trial."""
         number = len(self.history.trials) + 1
         trial = f"t{number:04d}"
         body = {
@@ -267,27 +273,27 @@ class Driver:
             body["until"] = suggestion.until
         if (params := self._measure(suggestion.config)) is not None:
             body["params"] = params
-        self._commit(Event("suggestion", trial, body=body))
+        try:
+            self._commit(Event("suggestion", trial, body=body), _attempt_event(trial, 1, 0))
+        except BaseException:
+            if trial in self.history.trials:  # it was committed, and what is known must be what the journal says
+                self._waiting.insert(0, self.history.trials[trial])
+            raise
         return self.history.trials[trial]
 
-    def _begin(self, record: TrialRecord) -> Job:
-        attempt = record.attempts + 1
-        kept = self._keeping.newest_valid(record)
-        start_epoch = kept.epoch if kept else 0
-        self._commit(Event("attempt", record.trial, attempt, body={"start_epoch": start_epoch}))
-        self._forget_values(record, start_epoch)
+    def _job(self, record: TrialRecord, kept: CheckpointRecord | None) -> Job:
         resources = self.sweep.resources
         return Job(
             run=self.mirror.run,
             trial=record.trial,
             number=record.number,
-            attempt=attempt,
+            attempt=record.attempts,
             seed=record.seed,
             config=record.config,
             max_epochs=self.sweep.max_epochs,
             metric=self.sweep.metric,
             fold=record.fold,
-            start_epoch=start_epoch,
+            start_epoch=kept.epoch if kept else 0,
             checkpoint=kept.path if kept else None,
             every_epochs=self.sweep.checkpoint.every_epochs,
             threads=max(1, int(resources.cpus_per_trial)),
@@ -547,6 +553,10 @@ def interrupt(history: History, journal: Journal) -> None:
 def seed_of(sweep: Sweep, repeat: int) -> int:
     """Return the seed of a repeat, from 0: every config meets the same, so that configs are compared on equal terms."""
     return derive_seed(sweep.seed, "repeat", repeat) % 2**31  # as NumPy and scikit-learn take it
+
+
+def _attempt_event(trial: str, attempt: int, start_epoch: int) -> Event:
+    return Event("attempt", trial, attempt, body={"start_epoch": start_epoch})
 
 
 def _end_event(record: TrialRecord, outcome: Outcome) -> Event:

@@ -366,7 +366,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def corrected(asked: Mapping[str, float], count: int, manager: type) -> Iterator[None]:
-    """Put right, while Ray Tune runs, what it does to the cores, to workers that start, and to workers that die.
+    """Put right, while Ray Tune runs, what it does to the cores, to workers that start and that die, and to the disk.
 
     A trial is one actor, for which Ray Core finds room by itself. Ray Tune reserves a placement group for each trial
     even so, and removes it within milliseconds where a worker is free to be used again; a raylet that is still
@@ -374,6 +374,9 @@ def corrected(asked: Mapping[str, float], count: int, manager: type) -> Iterator
 
     And where Ray's memory monitor kills a worker, or a raylet dies, an error comes that Ray Tune does not take for an
     actor's death: it gives up the whole sweep.
+
+    Its own state and results, which nobody reads, are not kept: two folders a trial, all trials as JSON every ten
+    seconds, and at the end a table of each, took it some milliseconds a trial.
 
     Args:
         asked: What a trial asks for.
@@ -383,7 +386,10 @@ def corrected(asked: Mapping[str, float], count: int, manager: type) -> Iterator
     from ray import exceptions
     from ray.air.execution._internal import actor_manager
     from ray.air.execution.resources.fixed import FixedResourceManager
+    from ray.tune import tune
     from ray.tune.execution import tune_controller
+    from ray.tune.experiment import Trial
+    from ray.tune.impl import tuner_internal
 
     budget = {name: amount * (count + 0.5) for name, amount in asked.items()}  # half more: fractions add up inexactly
     names = (
@@ -404,8 +410,22 @@ def corrected(asked: Mapping[str, float], count: int, manager: type) -> Iterator
         _replaced(tune_controller, "RayActorManager", manager),
         _replaced(tune_controller, "RayActorError", deaths),
         _replaced(actor_manager, "RayActorError", deaths),
+        _replaced(Trial, "init_local_path", _share_a_folder),
+        _replaced(tune_controller.TuneController, "checkpoint", _nothing),
+        _replaced(tune, "ExperimentAnalysis", _nothing),
+        _replaced(tuner_internal, "ResultGrid", _nothing),
     ):
         yield
+
+
+def _share_a_folder(trial: Any) -> None:
+    """Give a Ray trial the folder of all, for what it may write when it fails."""
+    trial.relative_logdir = trial.storage.trial_dir_name = "trials"
+    Path(trial.local_path).mkdir(parents=True, exist_ok=True)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Stand in for what need not be done."""
 
 
 def _once_true(function: Callable[..., bool]) -> Callable[..., bool]:
