@@ -6,7 +6,7 @@ Needs torch, numpy and trainables; neither Ray nor a run. On a GPU where there i
 on one core (batch 64, 4,000 images). What is compared is interleaved in each repeat; medians of ratios. Writes
 benchmarks/results/lanes.json (with --quick only where --out says); what is not measured again stays in it.
 
-    lanes       1, 2, 4, ... 32 lanes against one trial at a time: training and measuring, data on the device
+    lanes       1, 2, 4, ... 32 lanes (on a CPU: 8) against one trial at a time: training and measuring
     processes   processes sharing the GPU (on a CPU: one a core), a trial each, against lanes
     loader      the lone trial's training pass against a DataLoader loop with torch.optim, as torch's tutorials have it
 """
@@ -37,7 +37,7 @@ from tuner.trainable import Data, Split
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 BATCH = 128 if GPU else 64
-LANES = (1, 2, 4, 8, 16, 32)
+LANES = (1, 2, 4, 8, 16, 32) if GPU else (1, 2, 4, 8)
 HORIZON = 100_000
 """Epochs of a schedule that no repeat comes to the end of."""
 PROCESSES = 8 if GPU else len(os.sched_getaffinity(0))
