@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -121,10 +122,20 @@ def file_system(path: Path) -> FileSystem:
         here = here.parent
     found = os.statvfs(here)
     no_names = found.f_files > 0 and found.f_favail == 0
-    mount = here.resolve()
+    return FileSystem(
+        _mount_of(here, found.f_fsid),
+        0 if no_names else found.f_bavail * found.f_frsize,
+        bool(found.f_flag & os.ST_RDONLY),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _mount_of(path: Path, file_system: int) -> Path:
+    """Return the mount point of a path; it is looked for once a file system, as its id tells them apart."""
+    mount = path.resolve()
     while not mount.is_mount():
         mount = mount.parent
-    return FileSystem(mount, 0 if no_names else found.f_bavail * found.f_frsize, bool(found.f_flag & os.ST_RDONLY))
+    return mount
 
 
 def written(folder: Path) -> int:
