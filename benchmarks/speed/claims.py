@@ -106,9 +106,14 @@ def _long(found: Found) -> list[Claim]:
     return [_one(found, "long", what, "at least 0.92", said, lambda f: f["medians"]["of_cores_x_lone"] >= 0.92)]
 
 
+def cost(milliseconds: float, digits: int) -> str:
+    """Return a marginal cost in words: the difference of two runs may be lost in what the machine did meanwhile."""
+    return f"{milliseconds:.{digits}f} ms" if milliseconds > 0 else "lost in the noise"
+
+
 def _trivial(found: Found) -> list[Claim]:
     def trial(f: Any) -> str:
-        others = ", ".join(f"{name} {ms:.0f} ms" for name, ms in f["trial_ms_median"].items() if name != "tuner")
+        others = ", ".join(f"{name} {cost(ms, 0)}" for name, ms in f["trial_ms_median"].items() if name != "tuner")
         return f"{f['trial_ms_median']['tuner']:.1f} ms; {others} (median of {f['n']} rounds)"
 
     def reports(f: Any) -> str:

@@ -34,7 +34,7 @@ max_concurrent = 2
 
 # Trials and reports of the runs of which the differences are taken.
 OURS = {"few": (100, 1), "many": (600, 1), "one report": (40, 1), "fifty reports": (40, 50)}
-RAY = {"plain": ((8, 1), (24, 1)), "reuse": ((20, 1), (120, 1))}
+RAY = {"plain": ((8, 1), (24, 1)), "reuse": ((20, 1), (320, 1))}
 QUICK_OURS = {"few": (10, 1), "many": (60, 1), "one report": (10, 1), "fifty reports": (10, 20)}
 QUICK_RAY = {"plain": ((2, 1), (6, 1)), "reuse": ((4, 1), (20, 1))}
 

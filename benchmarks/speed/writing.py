@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import figures
-from benchmarks.speed.claims import NOT_MEASURED, Found, claims
+from benchmarks.speed.claims import NOT_MEASURED, Found, claims, cost
 from benchmarks.speed.names import AUTO
 
 HERE = Path(__file__).parent
@@ -118,7 +118,7 @@ def _long(told: Mapping[str, Any]) -> str:
 
 def _trivial(told: Mapping[str, Any]) -> str:
     rows = [
-        (name, f"{ms:.1f} ms", ", ".join(f"{one:.1f}" for one in told["trial_ms"][name]))
+        (name, cost(ms, 1), ", ".join(f"{one:.1f}" for one in told["trial_ms"][name]))
         for name, ms in told["trial_ms_median"].items()
     ]
     reports = (

@@ -282,6 +282,15 @@ def test_without_amx_the_bf16_step_is_no_claim():
     assert claim.holds is None and "no AMX" in claim.measured
 
 
+def test_a_cost_that_cannot_be_told_from_nothing_is_not_told_as_a_number():
+    found = every_part()
+    found["trivial"]["trial_ms_median"]["Ray Tune, reuse"] = -81.3
+    found["trivial"]["trial_ms"]["Ray Tune, reuse"] = [-261.5, -81.3, 24.4]
+    row = next(line for line in writing.page(found).splitlines() if line.startswith("| Ray Tune, reuse |"))
+    assert row == "| Ray Tune, reuse | lost in the noise | -261.5, -81.3, 24.4 |"
+    assert "lost in the noise" in by_what(found)["marginal cost of a trivial trial (1 report)"].measured
+
+
 def lanes(prefix):
     row = {"lanes": 32, "lone_epochs_per_s": 1.0, "lane_epochs_per_s": 11.0}
     side = {"processes": 8, "lanes": 32, "process_epochs_per_s": 5.0, "lane_epochs_per_s": 11.0}
