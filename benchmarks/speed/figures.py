@@ -99,7 +99,7 @@ def _many(told: Mapping[str, Any]) -> Figure:
         left, right = figure.subplots(1, 2)
         ends = [window * (number + 1) for number in range(1, len(told["window_s"]) + 1)]
         left.plot(ends, told["window_s"], "o-", color=colours.blue, ms=3)
-        left.set(xlabel="trials ended", ylabel=f"seconds of {window:,} trials", ylim=(0, None))
+        left.set(xlabel="trials ended", ylabel=f"seconds of {window:,} trials", ylim=(0, 1.08 * max(told["window_s"])))
         ended, held = ([sample[name] for sample in told["samples"]] for name in ("ended", "uss"))
         right.plot(ended, [bytes_ / 1e6 for bytes_ in held], color=colours.blue)
         right.set(xlabel="trials ended", ylabel="driver's own memory, MB", ylim=(0, None))
