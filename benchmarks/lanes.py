@@ -31,7 +31,8 @@ from torch.utils.data import DataLoader, Dataset
 from trainables import cnn
 from trainables.data import load
 from trainables.lanes import Group, bytes_per_lane
-from trainables.training import Learner, complete
+from trainables.parameters import complete
+from trainables.training import Learner
 from tuner.trainable import Data, Split
 
 GPU = torch.cuda.is_available()

@@ -9,9 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tuner.errors import ShapeError
-from tuner.trainable import DataInfo
-
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -103,16 +100,3 @@ def _limits(rates: float | Sequence[float], x: Tensor) -> tuple[Any, Any]:
     parts = [_limits(rate, x) for rate in rates]
     thresholds = torch.tensor([threshold for threshold, _ in parts], device=x.device)
     return thresholds[:, None, None], x.new_tensor([scale for _, scale in parts])[:, None, None]
-
-
-def image_shape(trainable: str, config: Mapping[str, Any], data: DataInfo) -> tuple[int, int, int]:
-    """Return the (C, H, W) that a model is given: the data's, or image_size squared.
-
-    Raises:
-        ShapeError: The data has no images.
-    """
-    if len(data.shape) != 3:
-        raise ShapeError(f"{trainable} needs images, but {data.name} has rows of {data.shape[0]}; use mlp")
-    channels, height, width = data.shape
-    side = config.get("image_size")
-    return (channels, side, side) if side else (channels, height, width)

@@ -16,11 +16,13 @@ from torch import nn
 
 from trainables.layers import dense
 from trainables.parameters import DEFAULTS as ALL_DEFAULTS
-from trainables.training import complete, fit
+from trainables.parameters import complete
+from trainables.sizes import SHAPES
+from trainables.training import fit
 from tuner.trainable import DataInfo, Trial
 
 DEFAULTS = ALL_DEFAULTS["mlp"]
-SHAPE = ("dense_layers", "dense_units", "batch_norm")
+SHAPE = SHAPES["mlp"]
 
 
 def build(config: Mapping[str, Any], data: DataInfo) -> nn.Module:

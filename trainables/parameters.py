@@ -1,6 +1,6 @@
 """Every parameter of the built-in trainables: what it means, what it may be, where it starts.
 
-Standard library only, so that a sweep is checked, and documentation printed, without importing torch.
+Without torch, so that a sweep is checked, and documentation printed, without importing it.
 `python -m trainables.parameters` prints docs/parameters.md.
 """
 
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tuner.errors import ConfigError, Problem, nearest
 
 Kind = Literal["number", "whole", "choice", "boolean", "schedule"]
 
@@ -414,6 +417,23 @@ def check(trainable: str, name: str, value: Any) -> str | None:
     if parameter is None or trainable not in parameter.trainables:
         return f"{name} is not a parameter of {trainable}"
     return None if parameter.accepts(value) else parameter.rule
+
+
+def complete(trainable: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config laid over the trainable's defaults.
+
+    Raises:
+        ConfigError: With every rule that a value breaks.
+    """
+    known = names(trainable)
+    problems = [
+        Problem(name, rule, repr(value), "" if name in known else nearest(name, known))
+        for name, value in config.items()
+        if (rule := check(trainable, name, value))
+    ]
+    if problems:
+        raise ConfigError("\n".join(problem.sentence(trainable) for problem in problems))
+    return DEFAULTS[trainable] | dict(config)
 
 
 def as_markdown() -> str:

@@ -14,14 +14,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainables.layers import Dropout, activation, image_shape
+from trainables.layers import Dropout, activation
 from trainables.parameters import DEFAULTS as ALL_DEFAULTS
-from trainables.training import complete, fit
-from tuner.errors import ShapeError
+from trainables.parameters import complete
+from trainables.sizes import SHAPES, image_shape
+from trainables.training import fit
 from tuner.trainable import DataInfo, Trial
 
 DEFAULTS = ALL_DEFAULTS["resnet"]
-SHAPE = ("filters", "blocks", "image_size")
+SHAPE = SHAPES["resnet"]
 
 
 def build(config: Mapping[str, Any], data: DataInfo) -> nn.Module:
@@ -32,9 +33,7 @@ def build(config: Mapping[str, Any], data: DataInfo) -> nn.Module:
         ShapeError: The image cannot be halved twice.
     """
     config = complete("resnet", config)
-    channels, height, width = image_shape("resnet", config, data)
-    if min(height, width) < 4:
-        raise ShapeError(f"image {height}x{width} is smaller than the 4x4 that three stages need; use image_size >= 4")
+    channels, _, _ = image_shape("resnet", config, data)
     filters = config["filters"]
     layers: list[nn.Module] = [*conv3x3(channels, filters, stride=1), activation(config)]
     channels = filters

@@ -24,9 +24,8 @@ from trainables.chance import Chance, chance
 from trainables.inputs import Preparation, batches, derive, steps
 from trainables.layers import Dropout
 from trainables.optimizers import Schedule, make_optimizer
-from trainables.parameters import DEFAULTS, check, names
 from trainables.samples import Samples
-from tuner.errors import ConfigError, DataError, Problem, nearest
+from tuner.errors import ConfigError, DataError
 from tuner.trainable import Data, DataInfo, Trial
 
 Build = Callable[[Mapping[str, Any], DataInfo], nn.Module]
@@ -41,23 +40,6 @@ STATE = ("model", "optimizer", "schedule")
 """The parts of a trial's state; state["model"] is the model's state_dict."""
 
 TRAIN_METRICS = {"classification": ("loss", "accuracy"), "regression": ("loss",)}
-
-
-def complete(trainable: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config laid over the trainable's defaults.
-
-    Raises:
-        ConfigError: With every rule that a value breaks.
-    """
-    known = names(trainable)
-    problems = [
-        Problem(name, rule, repr(value), "" if name in known else nearest(name, known))
-        for name, value in config.items()
-        if (rule := check(trainable, name, value))
-    ]
-    if problems:
-        raise ConfigError("\n".join(problem.sentence(trainable) for problem in problems))
-    return DEFAULTS[trainable] | dict(config)
 
 
 def fit(build: Build, config: Mapping[str, Any], trial: Trial) -> None:

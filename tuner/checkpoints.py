@@ -174,6 +174,17 @@ def load(folder: Path) -> Kept:
         raise DamagedCheckpoint(f"{path}: it must hold tensors and plain values, but cannot be loaded.") from error
 
 
+def extract_model(folder: Path, target: Path) -> None:
+    """Write the model of a verified checkpoint folder, or all of its state where that has no "model", as one file.
+
+    Raises:
+        DamagedCheckpoint: As in load().
+        OSError: The disk is full, or cannot be written.
+    """
+    state = load(folder).state
+    write_tensors(target, state.get("model", state))
+
+
 def prune(run: Path, trial: str, keep: Iterable[CheckpointRecord], newest: int) -> None:
     """Delete a trial's checkpoints except those to keep; a folder that cannot be deleted is left.
 

@@ -16,6 +16,7 @@ from tuner.backends.driver import Driver, interrupt
 from tuner.backends.ray_tune import session
 from tuner.backends.stage import Stage, known_before
 from tuner.backup import Backup
+from tuner.checkpoints import extract_model
 from tuner.errors import DataError, Interrupted, RunError, StorageError, SweepFailed
 from tuner.history import RANKED, Event, History
 from tuner.journal import Journal
@@ -229,6 +230,11 @@ class Drive:
         with self.watch.clock.phase("best"):
             return self._wound_up(history, status, backup)
 
+    def _extract(self, checkpoint: Path, target: Path) -> None:
+        """Take a model out of a checkpoint: in a worker where one is there, since that has imported torch already."""
+        if not self.home.extract_model(checkpoint, target):
+            extract_model(checkpoint, target)
+
     def _wound_up(self, history: History, status: str, backup: Backup) -> Results:
         self.journal.check()  # a driver that is none any more leaves best/ alone
         # best/ first: once the note says that this turn is over, nothing is left to be done.
@@ -236,7 +242,7 @@ class Drive:
         results = from_history(self.folder, history, running=False)
         for kept in best_checkpoints(results):
             self.mirror.fetch(kept.path)
-        write_best(results, self.data.preprocess)
+        write_best(results, self.data.preprocess, self._extract)
         idle = {"idle_s": round(sum(self.idle_s), 1)} if self.plan.sweep.search.deterministic else {}
         self.note(history, {"finished": status, **idle})
         if self.mirror.remote is not None:

@@ -98,11 +98,11 @@ def _scores(
     assert sweep.data is not None
     load_test = importlib.import_module("trainables.data").load_test
     split: Split = load_test(sweep.data.model_dump(), sweep.seed, whole.preprocess)
-    training = importlib.import_module("trainables.training")
+    training, parameters = map(importlib.import_module, ("trainables.training", "trainables.parameters"))
     build = importlib.import_module(f"trainables.{sweep.trainable}").build
     data, scores, predictions = dataclasses.replace(whole, val=split), {}, {}
     for index, record in trained.items():
-        config = training.complete(sweep.trainable, record.config)
+        config = parameters.complete(sweep.trainable, record.config)
         measured, predictions[index] = training.score(
             build, config, data, models[index], record.seed, precision=sweep.resources.precision
         )

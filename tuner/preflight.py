@@ -1,18 +1,20 @@
 """Before anything starts: are there models that cannot be built, and how large are those that can?
 
 Models are built at the corners of the space on torch's meta device: shapes without numbers, so a network of any size
-costs milliseconds and no memory.
+costs milliseconds and no memory. A built-in model is reckoned without torch (`trainables.sizes`), but for its memory:
+the import of torch would hold up a sweep's start by more than all the rest of its plan.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,7 @@ from tuner.spec import Sweep
 from tuner.trainable import DataInfo
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 MOST = 256
@@ -34,6 +37,8 @@ Build = Callable[[Mapping[str, Any], DataInfo], Any]
 
 # Numbers that each optimizer keeps for every weight, with momentum where it can have some.
 _OPTIMIZER_STATE = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}
+
+_FLOAT = 4  # bytes of a weight
 
 # A checkpoint's generators, schedule and names, and its manifest.
 _CHECKPOINT_BESIDES = 30_000
@@ -101,12 +106,14 @@ class _Maker:
     """What a trainable's module offers.
 
     Args:
-        build: Makes a model from a config and the data.
+        build: Makes a model from a config and the data; of a built-in one that is not to be built, its size.
         shape: The parameters that change a tensor's shape; None where the module does not say.
+        reckons: Whether `build` returns a size.
     """
 
     build: Build
     shape: tuple[str, ...] | None
+    reckons: bool = False
 
 
 @dataclass
@@ -178,7 +185,7 @@ def preflight(
     Raises:
         UsageError: The trainable's module cannot be imported.
     """
-    maker = _maker(sweep.trainable, origin)
+    maker = _maker(sweep.trainable, origin, built=memory)
     if maker is None or data is None:
         return None
     candidates, corners = _candidates(sweep, maker.shape, configs)
@@ -236,7 +243,17 @@ def known_data(options: Mapping[str, Any]) -> DataInfo | None:
 # -- what is built ---------------------------------------------------------------------------------------------------
 
 
-def _maker(trainable: str | Callable[..., Any], origin: str | None) -> _Maker | None:
+def _maker(trainable: str | Callable[..., Any], origin: str | None, *, built: bool = False) -> _Maker | None:
+    """Return what makes a trainable's models; None where it has nothing that does.
+
+    Args:
+        trainable: As a sweep names it.
+        origin: Where a frozen trainable file came from, or None.
+        built: Whether the models of a built-in one are to be built, and not reckoned.
+    """
+    if trainable in BUILTINS and not built:
+        sizes = importlib.import_module("trainables.sizes")
+        return _Maker(functools.partial(sizes.size, trainable), sizes.SHAPES[trainable], reckons=True)
     if isinstance(trainable, str) and not _may_offer_build(trainable):
         return None
     with contextlib.redirect_stdout(sys.stderr):  # the plan's own output may be read by a program
@@ -288,7 +305,7 @@ def _heaviest(sweep: Sweep, data: DataInfo, memory: bool) -> _Load:
     optimizers = [v for v in _all_values(sweep, "optimizer") if isinstance(v, str)]
     state = max((_OPTIMIZER_STATE.get(name, 2) for name in optimizers), default=2)
     on_gpu, resident, measuring = bool(sweep.resources.gpus_per_trial), 0, 0
-    if sweep.trainable in BUILTINS:
+    if memory and sweep.trainable in BUILTINS:
         batches = importlib.import_module("trainables.training").EVALUATION_BATCH
         measuring = min(batches["cuda" if on_gpu else "cpu"], data.n_val or sys.maxsize)
     if on_gpu:  # a CPU's trials share the data
@@ -316,6 +333,15 @@ def _attempt(maker: _Maker, config: Config, data: DataInfo, load: _Load) -> _Att
         _NotOnMetaError: The model cannot be built on the meta device, whatever its config.
     """
     attempt = _Attempt(config)
+    if maker.reckons:
+        try:
+            size = maker.build(config, data)
+        except ConfigError as error:
+            attempt.refusal, attempt.sure = _refusal(error), True
+            return attempt
+        attempt.parameters = size.parameters
+        attempt.checkpoint_bytes = _checkpoint(size.parameters * _FLOAT, size.buffer_bytes, load)
+        return attempt
     with _meta():
         try:
             model = maker.build(config, data)
@@ -327,7 +353,8 @@ def _attempt(maker: _Maker, config: Config, data: DataInfo, load: _Load) -> _Att
         if not isinstance(model, nn.Module):
             raise _NotOnMetaError(f"build() returned a {type(model).__name__}, not a torch module")
         attempt.parameters = sum(weights.numel() for weights in model.parameters())
-        attempt.checkpoint_bytes = _CHECKPOINT_BESIDES + _checkpoint(model, load)
+        weights, buffers = _bytes(model.parameters()), _bytes(model.buffers())
+        attempt.checkpoint_bytes = _checkpoint(weights, buffers, load)
         if load.measured:
             try:
                 attempt.memory_bytes = _memory(model, _input(maker, config, data), load)
@@ -370,9 +397,13 @@ def _input(maker: _Maker, config: Config, data: DataInfo) -> tuple[int, ...]:
     return data.shape
 
 
-def _checkpoint(model: nn.Module, load: _Load) -> int:
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    return weights * (1 + load.state) + sum(tensor.numel() * tensor.element_size() for tensor in model.buffers())
+def _checkpoint(weights: int, buffers: int, load: _Load) -> int:
+    """Return a checkpoint's bytes, from those of a model's weights and buffers."""
+    return _CHECKPOINT_BESIDES + weights * (1 + load.state) + buffers
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _memory(model: nn.Module, sample: tuple[int, ...], load: _Load) -> int:
@@ -393,7 +424,7 @@ def _memory(model: nn.Module, sample: tuple[int, ...], load: _Load) -> int:
     samples = max(load.batch, 2)  # batch norm cannot train on one
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         outputs = model.train()(torch.empty((samples, *sample)))  # holds the graph, and so what it keeps
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    weights = _bytes(model.parameters())
     largest = max(kept.values(), default=0)
     # Two of the largest layer pass by at a time: what it is made from, and its gradient.
     training, measuring = sum(kept.values()) + 2 * largest, 2 * largest * load.measuring // samples

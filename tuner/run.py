@@ -396,7 +396,7 @@ def _starts(home: session.Home, backend: Backend, offer: tuple[int, int] | None,
         with clock.phase("imports"):
             if backend == "ray" and offer is None:
                 home.begin(cpus, gpus, lambda: ahead.start(resources.request(), resources.max_concurrent or 1, module))
-            if sweep.trainable in BUILTINS:
+            if backend == "inline" and sweep.trainable in BUILTINS:
                 load_trainable(sweep.trainable)
 
     return start

@@ -10,7 +10,7 @@ from pathlib import Path
 
 PHASES = {
     "start": "the command starts",
-    "imports": "ray, torch and the trainable are imported",
+    "imports": "ray and the trainable are imported",
     "plan": "the sweep is checked, models are built",
     "data": "data is read",
     "Ray": "Ray starts (what is left to wait for)",

@@ -22,7 +22,8 @@ from benchmarks.speed.statistics import order, ratio
 from benchmarks.speed.sweeps import DEFAULTS
 from trainables import cnn
 from trainables.data import load
-from trainables.training import Learner, complete
+from trainables.parameters import complete
+from trainables.training import Learner
 
 TRAIN, VAL, BATCH = 1280, 320, 64
 CONFIG = {**DEFAULTS, "learning_rate": 0.02, "momentum": 0.9, "batch_size": BATCH}

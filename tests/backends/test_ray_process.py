@@ -324,3 +324,20 @@ def test_folders_of_drivers_that_were_killed_are_removed(tmp_path):
             assert mine.is_dir() and second.is_dir() and mine.stat().st_mode & 0o777 == 0o700
             assert not (tmp_path / "tuner-dead").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["tuner-other"]
+
+
+LIGHT = """
+import sys, tuner
+space = {"learning_rate": tuner.LogUniform(0.01, 0.1), "conv_layers": tuner.Choice([1, 2])}
+sweep = tuner.Sweep(
+    trainable="cnn", data={"name": "digits", "limit": 120}, space=space, defaults={"filters": 2}, max_epochs=1,
+    search={"strategy": "random", "trials": 2}, resources={"max_concurrent": 1},
+)
+results = tuner.run(sweep)
+print("torch" in sys.modules, sorted(results.trials["status"]), (results.folder / "best/model.pt").stat().st_size > 0)
+"""
+
+
+def test_the_driver_of_a_built_in_trainable_needs_no_torch(project):
+    ran = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n")[-2] == "False ['completed', 'completed'] True"

@@ -9,15 +9,18 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 from conformance_backends import BackendConformance, facts, make_driver, make_sweep, same, unequal
 
 import tuner
 from trainables import data as trainables_data
+from tuner import checkpoints
 from tuner.backends.ray_tune import ahead, driver_side, session
 from tuner.backends.ray_tune.driver_side import classify_loss
+from tuner.backends.ray_tune.worker_side import Attempts
 from tuner.drive import Watch
 from tuner.splits import Splits
 from tuner.timing import Clock
@@ -109,7 +112,37 @@ def test_a_worker_that_started_ahead_serves_the_first_trial(tmp_path):
     driver_side.run(driver, says_where, Splits(), driver_side.Options(2, 0, 1, home=home))
     home.close()
     assert driver.history.trials["t0001"].epochs[1].metrics["score"] == pid
-    assert home.workers == []
+
+
+def test_workers_that_a_sweep_leaves_serve_the_next_one_and_do_what_needs_torch(tmp_path):
+    home, pids = session.Home(), []
+    for name in ("first", "second"):
+        space = {"x": tuner.Choice([1, 2, 3, 4])}
+        sweep = make_sweep(says_where, space, max_epochs=1, search={"strategy": "grid"})
+        driver = make_driver(tmp_path / name, sweep)
+        driver_side.run(driver, says_where, Splits(), driver_side.Options(2, 0, 2, home=home))
+        pids.append({record.epochs[1].metrics["score"] for record in driver.history.trials.values()})
+    assert len(pids[0]) == len(home.workers) == 2
+    assert pids[1] <= pids[0]
+    state = {"model": {"weight": torch.arange(3.0)}, "epoch": 7}
+    place = checkpoints.Place("t0001", 1, 1)
+    checkpoints.commit(tmp_path, place, state, {"score": 1.0})
+    folder = tmp_path / place.path
+    assert home.extract_model(folder, tmp_path / "model.pt")
+    assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)["weight"], torch.arange(3.0))
+    # What goes wrong there is for who asked to find out.
+    assert not home.extract_model(tmp_path / "nothing", tmp_path / "other.pt")
+    home.close()
+    assert home.workers == [] and not home.extract_model(folder, tmp_path / "other.pt")
+    assert not (tmp_path / "other.pt").exists()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_worker_is_free_once_its_trial_has_ended(ends):
+    worker = Attempts("")
+    worker._parcel, worker._attempt = object(), SimpleNamespace(end=lambda: ends)
+    assert worker.stop() is ends
+    assert hasattr(worker, "_parcel") is not ends  # nor does it hold the data of that sweep any more
 
 
 def test_workers_tell_where_their_time_went(tmp_path):

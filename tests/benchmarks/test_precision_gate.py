@@ -70,7 +70,7 @@ def test_ranks_that_bf16_shuffles_are_seen():
 def test_random_configs_are_the_trainables(trainable):
     import random
 
-    from trainables.training import complete
+    from trainables.parameters import complete
 
     configs = [precision.random_config(random.Random(n), trainable) for n in range(20)]
     assert all(complete(trainable, config) for config in configs)

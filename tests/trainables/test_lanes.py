@@ -22,8 +22,8 @@ from trainables.data import load
 from trainables.lanes import GROUP_PARAMETERS, LANE_PARAMETERS, Group, bytes_per_lane, key
 from trainables.lanes.samples import Shared
 from trainables.optimizers import Optimizer
-from trainables.parameters import PARAMETERS
-from trainables.training import Learner, complete
+from trainables.parameters import PARAMETERS, complete
+from trainables.training import Learner
 from tuner.trainable import Split
 
 torch.set_num_threads(1)
@@ -334,7 +334,7 @@ def test_lanes_need_neither_torchs_compiler_nor_ray():
     code = (
         "import sys, torch\n"
         "from trainables import mlp; from trainables.data import load; from trainables.lanes import Group\n"
-        "from trainables.training import complete\n"
+        "from trainables.parameters import complete\n"
         "group = Group(mlp.build, torch.device('cpu'))\n"
         "group.add(complete('mlp', {}), load({'name': 'wine'}, seed=0), 1, 0)\n"
         "group.train_epoch()\n"

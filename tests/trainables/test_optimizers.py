@@ -14,8 +14,7 @@ from trainables.alone import Alone
 from trainables.data import load
 from trainables.flat import Flat, Places
 from trainables.optimizers import Optimizer, make_optimizer
-from trainables.parameters import PARAMETERS
-from trainables.training import complete
+from trainables.parameters import PARAMETERS, complete
 
 ROOT = Path(__file__).parents[2]
 NAMES = PARAMETERS["optimizer"].options

@@ -11,8 +11,9 @@ import torch
 from trainables import cnn, samples
 from trainables.data import load
 from trainables.lanes import Group
+from trainables.parameters import complete
 from trainables.samples import AHEAD, Samples
-from trainables.training import Learner, complete
+from trainables.training import Learner
 from tuner.trainable import Split
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from trainables import mlp
 from trainables.alone import Alone
 from trainables.data import load
 from trainables.optimizers import Optimizer, Schedule
-from trainables.training import complete
+from trainables.parameters import complete
 
 EPOCHS, STEPS, RATE = 6, 5, 0.1
 

@@ -15,9 +15,9 @@ from trainables import cnn, mlp, resnet
 from trainables.alone import Alone, main
 from trainables.augment import augment
 from trainables.inputs import Preparation, batches, derive, steps
-from trainables.parameters import PARAMETERS
+from trainables.parameters import PARAMETERS, complete
 from trainables.samples import Samples
-from trainables.training import Learner, class_weights, complete, score, training_subset
+from trainables.training import Learner, class_weights, score, training_subset
 from tuner.errors import ConfigError, DataError
 from tuner.trainable import Data, DataInfo, Split
 

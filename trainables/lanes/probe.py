@@ -19,7 +19,8 @@ import torch
 
 from trainables.lanes.fusing import bytes_per_lane
 from trainables.lanes.group import Group
-from trainables.training import Build, Learner, complete
+from trainables.parameters import complete
+from trainables.training import Build, Learner
 from tuner.trainable import Data, Split
 
 STEPS = 12  # of an epoch that is timed

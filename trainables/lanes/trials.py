@@ -12,7 +12,8 @@ import torch
 from trainables.lanes.fusing import key
 from trainables.lanes.group import Group, Lane
 from trainables.lanes.together import Epoch, Together
-from trainables.training import Build, complete
+from trainables.parameters import complete
+from trainables.training import Build
 from tuner.trainable import Train, Trial
 
 

@@ -125,7 +125,7 @@ def _drive(seam: _Seam, parcel: Parcel, home: session.Home, scratch: Path, ray_g
     token = next(_tokens)
     _seams[token] = seam
     try:
-        _fit(token, seam.driver.sweep.resources, _manager(parcel, home), scratch)
+        _fit(token, seam.driver.sweep.resources, _manager(seam, parcel, home), scratch)
         if not seam.driver.finished:
             raise SweepFailed("Ray ended before the sweep did.")
     except BaseException as error:
@@ -235,8 +235,12 @@ def _placeholder(config: dict[str, Any]) -> None:
     """What Ray Tune takes for the trainable; the actors that it starts are `Attempts`."""
 
 
-def _manager(parcel: Parcel, home: session.Home) -> type:
-    """Return Ray Tune's manager of actors, with `Attempts` as its actors, to whom only their jobs go."""
+def _manager(seam: _Seam, parcel: Parcel, home: session.Home) -> type:
+    """Return Ray Tune's manager of actors, with `Attempts` as its actors, to whom only their jobs go.
+
+    Workers that a finished sweep leaves are kept, for the study's next stage and for what the driver needs torch for:
+    they have imported it. A cluster's are not, since nodes may be wanted elsewhere; nor the thin ones of lanes.
+    """
     import ray
     from ray.air.execution._internal import RayActorManager
 
@@ -245,6 +249,9 @@ def _manager(parcel: Parcel, home: session.Home) -> type:
     keys = {name: os.environ[name] for name in _KEYS if name in os.environ and home.is_anothers}
     remote = ray.remote(runtime_env={"env_vars": keys})(Attempts) if keys else ray.remote(Attempts)
     actor = ahead.hired(remote, home.workers, ahead.module(parcel.train, parcel.lanes))
+
+    keeps = parcel.lanes == 1 and session.is_alone()
+    leaving: dict[Any, tuple[Any, Any]] = {}  # Ray Tune's record of a worker -> the worker, and its answer to "stop"
 
     class Manager(RayActorManager):  # type: ignore[misc]
         def add_actor(self, cls: Any, kwargs: dict[str, Any], *request: Any, **more: Any) -> Any:
@@ -255,6 +262,20 @@ def _manager(parcel: Parcel, home: session.Home) -> type:
         ) -> Any:
             args = (args[0]["job"],) if method_name == "reset" else ()
             return super().schedule_actor_task(tracked_actor, method_name, args, {}, **more)
+
+        def remove_actor(self, tracked_actor: Any, kill: bool = False, stop_future: Any = None) -> Any:
+            live = self._live_actors_to_ray_actors_resources.get(tracked_actor)
+            if keeps and live and stop_future is not None and not kill and seam.driver.finished:
+                leaving[tracked_actor] = live[0], stop_future
+            return super().remove_actor(tracked_actor, kill, stop_future)
+
+        def _actor_stop_resolved(self, tracked_actor: Any) -> None:
+            if tracked_actor in leaving:
+                worker, answer = leaving.pop(tracked_actor)
+                with contextlib.suppress(Exception):  # one that died is no worker
+                    if ray.get(answer):
+                        home.workers.append(worker)
+            super()._actor_stop_resolved(tracked_actor)
 
     return Manager
 

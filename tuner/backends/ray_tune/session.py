@@ -44,6 +44,7 @@ _ENVIRONMENT = {
 _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
 _STAND_INS = {"--dashboard_agent_command": "idle", "--runtime_env_agent_command": "lazy"}
 _LOOK_S = 1.0  # between two looks at the nodes
+_EXTRACT_S = 60.0
 _TEMP = Path("/tmp")
 
 
@@ -128,7 +129,7 @@ class Home:
     As a context manager it ends what it has started.
 
     Attributes:
-        workers: Actors that were started ahead of the trials, and serve none yet.
+        workers: Actors that serve no trial: started ahead of them, or left by the stage before.
         stored: Data that Ray's object store has for the stages of a study that share it, and its references by fold.
         is_anothers: Whether Ray was there before, and goes on after this; known once it is open.
     """
@@ -198,6 +199,23 @@ class Home:
             self.close()
             raise error
         return scratch / "results"
+
+    def extract_model(self, checkpoint: Path, target: Path) -> bool:
+        """Let a worker that is free take a model out of a checkpoint; returns whether one did.
+
+        Args:
+            checkpoint: A verified checkpoint's folder.
+            target: The file to write.
+        """
+        if not self.workers:
+            return False
+        import ray
+
+        try:
+            ray.get(self.workers[-1].extract_model.remote(str(checkpoint), str(target)), timeout=_EXTRACT_S)
+        except Exception:  # whatever it is: who asks does it himself then, and sees
+            return False
+        return True
 
 
 class _Starter(threading.Thread):

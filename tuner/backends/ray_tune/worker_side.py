@@ -103,9 +103,18 @@ class Attempts:
         """End the attempt at once, for the lanes beside it wait for what becomes of it."""
         self._attempt.end()
 
-    def stop(self) -> None:
-        """End the attempt: this worker is needed no more."""
-        self._attempt.end()
+    def stop(self) -> bool:
+        """End the attempt; returns whether this worker is free, and could serve another sweep."""
+        free = self._attempt.end()
+        if free:
+            del self._attempt, self._parcel  # the data in it, too, which the next sweep may make room for
+        return free
+
+    def extract_model(self, state: str, target: str) -> None:
+        """Do what needs torch, which the driver has not imported: see `checkpoints.extract_model`."""
+        from tuner.checkpoints import extract_model
+
+        extract_model(Path(state), Path(target))
 
     def _begun(self, job: str) -> Attempt | Relay:
         if self._parcel.lanes == 1:
