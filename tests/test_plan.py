@@ -217,18 +217,23 @@ def test_a_trainable_that_cannot_be_imported_is_told_at_once(tmp_path):
         make_plan(sweep, 2, 0)
 
 
-def collapsing(*conv_layers):
+def collapsing(*conv_layers, sound=None):
     """Return the plan of a cnn on digits with so many conv layers."""
     space = {"conv_layers": tuner.Choice(list(conv_layers))}
     sweep = tuner.Sweep(trainable="cnn", name="digits", data={"name": "digits"}, space=space)
-    return make_plan(sweep, 2, 0, memory=False)
+    return make_plan(sweep, 2, 0, memory=False, sound=sound)
 
 
-def test_a_space_without_any_model_stops_a_run():
+def test_a_space_without_any_model_stops_a_run_before_anything_is_started():
+    started = []
+    plan = collapsing(5, 6, sound=lambda sweep, cpus, gpus: started.append(sweep))
     with pytest.raises(
         SweepError, match=r"digits: space: none of its 2 models can be built: image 8x8 .*conv_layers=5"
     ):
-        collapsing(5, 6).check()
+        plan.check()
+    assert not started
+    collapsing(2, 6, sound=lambda sweep, cpus, gpus: started.append(sweep))
+    assert len(started) == 1
 
 
 def test_a_space_with_some_models_runs_with_a_warning():

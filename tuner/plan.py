@@ -93,7 +93,7 @@ class Plan:
                 self.sweep.name, [Problem("search.from", rule, remedy="Widen the space, or leave them out.")]
             )
         found = self.preflight
-        if found and found.collapsed and len(found.collapsed) == found.checked:
+        if found and found.hopeless:
             first = found.collapsed[0]
             rule = f"none of its {found.checked} models can be built: {first.reason}"
             shown = ", ".join(f"{name}={value}" for name, value in first.config.items())
@@ -141,8 +141,8 @@ def make_plan(
         checkpoint: Bytes of the largest checkpoint that the sweep has committed so far, or None.
         learnt: What the runs of search.from tell, as `tuner.warm_start.learn` reads it.
         here: Whether all trials will run on this machine; else precision "auto" is "fp32".
-        sound: Called with the bound sweep, its cores and its GPUs before models are built, which imports torch: nothing
-            that can be found out sooner stops it.
+        sound: Called with the bound sweep, its cores and its GPUs before models are built with torch: nothing that can
+            be found out sooner stops it.
 
     Returns:
         The plan; what would stop a run is in it, too, and raised by its check().
@@ -162,9 +162,12 @@ def make_plan(
     complete = configs if len(configs) == proposals else ()
     epochs = _epochs(sweep, proposals, complete) * sweep.search.repeats
     impossible = _impossible(bound, cpus, gpus)
-    if sound and not impossible and not data_problem and proposals:
+    soon = bound.trainable in BUILTINS and not memory  # without torch
+    models = preflight(bound, data, complete, memory=memory, origin=origin) if soon else None
+    if sound and not impossible and not data_problem and proposals and not (models and models.hopeless):
         sound(bound, cpus, gpus)
-    models = preflight(bound, data, complete, memory=memory, origin=origin)
+    if not soon:
+        models = preflight(bound, data, complete, memory=memory, origin=origin)
     plan = Plan(
         sweep=bound,
         strategy=strategy.name,

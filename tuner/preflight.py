@@ -96,6 +96,11 @@ class Preflight:
     hungriest: Built | None = None
     skipped: str = ""
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether no model can be built."""
+        return bool(self.collapsed) and len(self.collapsed) == self.checked
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
         return asdict(self)

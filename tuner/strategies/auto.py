@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tuner.space import Space, derive_seed
 from tuner.strategies.base import Config, Observation, Proposal, config_key, count_earlier, of_those
-from tuner.strategies.gp import GaussianProcess
+from tuner.strategies.gp_near import NearBest
 from tuner.strategies.hyperopt_tpe import HyperoptTPE
 from tuner.strategies.modelled import Modelled, Told
 
@@ -21,6 +21,7 @@ LEAST = 0.02  # of the turns, so that what has found nothing so far may still fi
 WORTHWHILE = 0.01  # of the way from the median loss to the best: a smaller gain is polish, and earns no turns
 START = "random start"
 SPREAD = 16  # quasi-random configs at most: those that the models wait for, and those in turns with them
+AFAR = 3  # every so many proposals the Gaussian process looks at the whole space, and not near the best
 RISKY = 0.2  # probability to fail from which another model's proposal is asked again
 TRIES = 4
 
@@ -33,7 +34,9 @@ class Auto(Modelled):
     as many: a model that begins early finds something early, and one that knew only what it asked for itself would not
     leave the first basin, or branch, that it met.
 
-    The models are a Gaussian process, whose few trials go furthest, and TPE, which does not believe in smoothness.
+    The models are a Gaussian process, whose few trials go furthest, and TPE, which does not believe in smoothness. Once
+    there are enough trials, two of three proposals of the process are a close look at what lies around the best
+    (`NearBest`), and the third still asks it where in the whole space to go.
     Turns are drawn with shares that follow what each model's proposals came to: clearly better than all before them, or
     not, the newest counting most. So a Gaussian process that only polishes what it has found gives turns away. It is a
     bandit as in M. Hoffman, E. Brochu and N. de Freitas, "Portfolio Allocation for Bayesian Optimization", UAI 2011,
@@ -57,7 +60,7 @@ class Auto(Modelled):
         super().__init__(space, seed, initial_random, points)
         self._trials = trials
         self._spread = min(2 * initial_random, SPREAD, round(trials / 5))
-        self._gp = GaussianProcess(space, derive_seed(seed, "gp"), initial_random, points)
+        self._gp = NearBest(space, derive_seed(seed, "gp"), initial_random, points)
         self._tpe = HyperoptTPE(space, derive_seed(seed, "tpe"), 0)
 
     def _propose(self, history: Sequence[Observation], seen: set[str]) -> Proposal | None:
@@ -85,13 +88,21 @@ class Auto(Modelled):
         first = rng.choices(list(shares), list(shares.values()))[0]
         told = self._told(history)
         for name in (first, *(other for other in shares if other != first)):
-            config = self._suggest_by(name, told, history, seen)
+            near = self._suggest_near(told, history, seen) if name == "gp" else None
+            config = near or self._suggest_by(name, told, history, seen)
             if config is not None:
                 improved, asked = found[name]
-                trials = of_those(history, len(told))
-                why = f"{MODELS[name]} over {trials}; {improved} of its {asked} configs so far were the best yet"
+                over = "the trials nearest to the best" if near else of_those(history, len(told))
+                why = f"{MODELS[name]} over {over}; {improved} of its {asked} configs so far were the best yet"
                 return Proposal(config, by=name, why=why)
         return self._random(history, seen, "random", "the models had only configs that were tried already")
+
+    def _suggest_near(self, told: Sequence[Told], history: Sequence[Observation], seen: set[str]) -> Config | None:
+        """Return what the Gaussian process's close look at the best proposes; None where it is not its turn."""
+        number = len(history)
+        if number % AFAR == 0:
+            return None
+        return self._gp.suggest_near(told, derive_seed(self.seed, "gp", number + 1, 0), seen)
 
     def _suggest_by(
         self, name: str, told: Sequence[Told], history: Sequence[Observation], seen: set[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,7 +77,7 @@ class GaussianProcess(Modelled):
     def _suggest(self, told: Sequence[Told], number: int, seed: int, attempt: int, seen: set[str]) -> Config | None:
         if not self._compiled.leaves:
             return None
-        with _threads().limit(limits=1):  # small matrices, beside trials that want the cores
+        with single_threaded():
             return self._best(told, seed, seen)
 
     def _best(self, told: Sequence[Told], seed: int, seen: set[str]) -> Config | None:
@@ -87,7 +88,7 @@ class GaussianProcess(Modelled):
         rows = self._rows(told)
         pending = np.array([each.state == "pending" for each in told])
         losses = warped(np.array([each.loss for each in told])[~pending])
-        model = _Posterior(kernel, self._cube, rows, losses, pending, failing)
+        model = Posterior(kernel, self._cube, rows, losses, pending, failing)
         best = rows[~pending][np.argsort(losses, kind="stable")[:CENTRES]]
         for row in self._ranked(model, best, rng):
             config = self._compiled.decode(self._cube.numbers(row))
@@ -98,13 +99,13 @@ class GaussianProcess(Modelled):
     def odds_to_fail(self, told: Sequence[Told], config: Config) -> float:
         """Return the probability that a config fails, as far as the trials tell."""
         numbers = self._compiled.encode(config)
-        with _threads().limit(limits=1):
+        with single_threaded():
             failing = self._failing(told)
             if failing is None or numbers is None:
                 return 0.0
             return float(failing.odds(np.array([self._cube.row(numbers)]))[0])
 
-    def _ranked(self, model: _Posterior, best: Rows, rng: np.random.Generator) -> Rows:
+    def _ranked(self, model: Posterior, best: Rows, rng: np.random.Generator) -> Rows:
         """Return candidates, the largest expected improvement first."""
         count = self._options.candidates
         shifted = (self._sobol.points(count) + rng.random(self._cube.width)) % 1
@@ -160,6 +161,11 @@ class GaussianProcess(Modelled):
 def _newest_of_each(failed: Any, most: int) -> Any:
     """Return the places of the newest trials that failed, and of the newest that did not, at most so many of each."""
     return np.sort(np.concatenate([np.flatnonzero(failed)[-most:], np.flatnonzero(~failed)[-most:]]))
+
+
+def single_threaded() -> AbstractContextManager[Any]:
+    """Compute in one thread: the matrices are small, and the trials beside them want the cores."""
+    return _threads().limit(limits=1)  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -228,7 +234,7 @@ def _regressor(width: int) -> Any:
     return GaussianProcessRegressor(kernel, alpha=JITTER, optimizer=None)
 
 
-class _Posterior:
+class Posterior:
     """What is known after the trials: the mean from those that are over, the uncertainty from all."""
 
     def __init__(
