@@ -90,7 +90,7 @@ def train(job: Training) -> tuple[float, float]:
     torch.set_num_threads(1)
     learner_of = importlib.import_module("trainables.training")
     build = importlib.import_module(f"trainables.{job.trainable}").build
-    config = learner_of.complete(job.trainable, json.loads(job.config))
+    config = importlib.import_module("trainables.parameters").complete(job.trainable, json.loads(job.config))
     began, data = time.perf_counter(), _data(job.data, job.root)
     cpu = torch.device("cpu")
     learner = learner_of.Learner(build, config, data, config["epochs"], job.seed, cpu, job.precision)

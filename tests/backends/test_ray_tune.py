@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -115,25 +116,27 @@ def test_a_worker_that_started_ahead_serves_the_first_trial(tmp_path):
 
 
 def test_workers_that_a_sweep_leaves_serve_the_next_one_and_do_what_needs_torch(tmp_path):
-    home, pids = session.Home(), []
-    for name in ("first", "second"):
-        space = {"x": tuner.Choice([1, 2, 3, 4])}
-        sweep = make_sweep(says_where, space, max_epochs=1, search={"strategy": "grid"})
-        driver = make_driver(tmp_path / name, sweep)
-        driver_side.run(driver, says_where, Splits(), driver_side.Options(2, 0, 2, home=home))
-        pids.append({record.epochs[1].metrics["score"] for record in driver.history.trials.values()})
-    assert len(pids[0]) == len(home.workers) == 2
-    assert pids[1] <= pids[0]
-    state = {"model": {"weight": torch.arange(3.0)}, "epoch": 7}
-    place = checkpoints.Place("t0001", 1, 1)
-    checkpoints.commit(tmp_path, place, state, {"score": 1.0})
-    folder = tmp_path / place.path
-    assert home.extract_model(folder, tmp_path / "model.pt")
-    assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)["weight"], torch.arange(3.0))
-    # What goes wrong there is for who asked to find out.
-    assert not home.extract_model(tmp_path / "nothing", tmp_path / "other.pt")
-    home.close()
-    assert home.workers == [] and not home.extract_model(folder, tmp_path / "other.pt")
+    pids, checkpoint, target = [], checkpoints.Place("t0001", 1, 1), tmp_path / "model.pt"
+    checkpoints.commit(tmp_path, checkpoint, {"model": {"weight": torch.arange(3.0)}, "epoch": 7}, {"score": 1.0})
+    with session.Home() as home:
+        for name in ("first", "second"):
+            space = {"x": tuner.Choice([1, 2, 3, 4])}
+            sweep = make_sweep(says_where, space, max_epochs=1, search={"strategy": "grid"})
+            driver = make_driver(tmp_path / name, sweep)
+            driver_side.run(driver, says_where, Splits(), driver_side.Options(2, 0, 1, home=home))
+            pids += {int(record.epochs[1].metrics["score"]) for record in driver.history.trials.values()}
+        assert len(pids) == 2 and pids[0] == pids[1]
+        assert home.extract_model(tmp_path / checkpoint.path, target)
+        assert torch.equal(torch.load(target, weights_only=True)["weight"], torch.arange(3.0))
+        # What goes wrong there is for who asked to find out.
+        assert not home.extract_model(tmp_path / "nothing", tmp_path / "other.pt")
+        # It ends by itself, so what it has to remove at its end is removed.
+        ended = tmp_path / "ended"
+        import ray
+
+        ray.get(home.workers[0].__ray_call__.remote(lambda worker: atexit.register(ended.touch) and None))
+    assert ended.exists()
+    assert home.workers == [] and not home.extract_model(tmp_path / checkpoint.path, tmp_path / "other.pt")
     assert not (tmp_path / "other.pt").exists()
 
 

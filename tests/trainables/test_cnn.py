@@ -8,6 +8,7 @@ from conformance_trainables import TrainableConformance
 from torch import nn
 
 from trainables import cnn
+from trainables.parameters import complete
 from tuner.errors import ShapeError
 from tuner.trainable import DataInfo
 
@@ -36,7 +37,7 @@ def test_the_dense_part_fits_what_the_conv_part_leaves(pooling, kernel_size):
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "gelu", "tanh", "sigmoid"])
 def test_pooling_before_the_activation_changes_nothing(activation):
-    config = cnn.complete("cnn", {"activation": activation, "batch_norm": False})
+    config = complete("cnn", {"activation": activation, "batch_norm": False})
     conv, *rest = cnn.conv_block(3, 8, config)
     x = conv(torch.randn(4, 3, 9, 9))
     act = next(layer for layer in rest if not isinstance(layer, nn.MaxPool2d))

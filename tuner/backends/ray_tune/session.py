@@ -45,6 +45,7 @@ _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_
 _STAND_INS = {"--dashboard_agent_command": "idle", "--runtime_env_agent_command": "lazy"}
 _LOOK_S = 1.0  # between two looks at the nodes
 _EXTRACT_S = 60.0
+_DISMISS_S = 1.0  # one that is still starting has nothing to remove
 _TEMP = Path("/tmp")
 
 
@@ -150,10 +151,21 @@ class Home:
 
     def close(self) -> None:
         """End the Ray that was started, and delete its files; the next use starts another."""
-        self.workers.clear()
+        self._dismiss()
         self.stored = None
         self._scratch = self._starter = None
         self._stack.close()
+
+    def _dismiss(self) -> None:
+        """End the workers that serve no trial as Ray Tune ends the others: by themselves, or their files would stay."""
+        if not self.workers:
+            return
+        import ray
+
+        with contextlib.suppress(Exception):  # Ray may be gone
+            ends = [worker.__ray_terminate__.remote() for worker in self.workers]
+            ray.wait(ends, num_returns=len(ends), timeout=_DISMISS_S)
+        self.workers.clear()
 
     def begin(self, cpus: int, gpus: int, then: Callable[[], list[Any]] = list) -> None:
         """Let Ray start while this process does something else; nothing where it has, or this process has another.
