@@ -45,7 +45,7 @@ _QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_
 _STAND_INS = {"--dashboard_agent_command": "idle", "--runtime_env_agent_command": "lazy"}
 _LOOK_S = 1.0  # between two looks at the nodes
 _EXTRACT_S = 60.0
-_DISMISS_S = 1.0  # one that is still starting has nothing to remove
+_DISMISS_S = 1.0  # for workers to answer, and for what they do at their end
 _TEMP = Path("/tmp")
 
 
@@ -158,14 +158,21 @@ class Home:
 
     def _dismiss(self) -> None:
         """End the workers that serve no trial as Ray Tune ends the others: by themselves, or their files would stay."""
-        if not self.workers:
+        workers, scratch = list(self.workers), self._scratch
+        self.workers.clear()
+        if not workers or scratch is None:
             return
         import ray
 
         with contextlib.suppress(Exception):  # Ray may be gone
-            ends = [worker.__ray_terminate__.remote() for worker in self.workers]
-            ray.wait(ends, num_returns=len(ends), timeout=_DISMISS_S)
-        self.workers.clear()
+            marks = {scratch / f"worker-{number}": worker for number, worker in enumerate(workers)}
+            asked = [worker.mark.remote(str(mark)) for mark, worker in marks.items()]
+            ray.wait(asked, num_returns=len(asked), timeout=_DISMISS_S)  # not for one that is still starting
+            for worker in workers:
+                worker.__ray_terminate__.remote()
+            deadline = time.monotonic() + _DISMISS_S
+            while any(mark.exists() for mark in marks) and time.monotonic() < deadline:
+                time.sleep(0.005)
 
     def begin(self, cpus: int, gpus: int, then: Callable[[], list[Any]] = list) -> None:
         """Let Ray start while this process does something else; nothing where it has, or this process has another.

@@ -67,6 +67,8 @@ class Attempts:
     """
 
     def __init__(self, ahead: str) -> None:
+        self._mark: Path | None = None
+        atexit.register(self._unmark)  # the first, so the last to be called
         self._meter = Meter(age_s())
         self._meter.turn("loading")
         if ahead:
@@ -109,6 +111,15 @@ class Attempts:
         if free:
             del self._attempt, self._parcel  # the data in it, too, which the next sweep may make room for
         return free
+
+    def mark(self, path: str) -> None:
+        """Make a file that goes with this worker's process, after whatever else is done at its end."""
+        self._mark = Path(path)
+        self._mark.touch()
+
+    def _unmark(self) -> None:
+        if self._mark is not None:
+            self._mark.unlink(missing_ok=True)
 
     def extract_model(self, state: str, target: str) -> None:
         """Do what needs torch, which the driver has not imported: see `checkpoints.extract_model`."""
