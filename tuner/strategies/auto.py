@@ -14,14 +14,13 @@ from tuner.strategies.hyperopt_tpe import HyperoptTPE
 from tuner.strategies.modelled import Modelled, Told
 
 # What each model's share is before it has shown anything, and how many proposals that is worth.
-SHARES = {"gp": 0.97, "hyperopt": 0.03}
+SHARES = {"gp": 0.6, "gp_near": 0.37, "hyperopt": 0.03}
 WORTH = 6.0
 FADES = 0.9  # of what a proposal has shown, with every later one of the same model
 LEAST = 0.02  # of the turns, so that what has found nothing so far may still find the next
 WORTHWHILE = 0.01  # of the way from the median loss to the best: a smaller gain is polish, and earns no turns
 START = "random start"
 SPREAD = 16  # quasi-random configs at most: those that the models wait for, and those in turns with them
-AFAR = 3  # every so many proposals the Gaussian process looks at the whole space, and not near the best
 RISKY = 0.2  # probability to fail from which another model's proposal is asked again
 TRIES = 4
 
@@ -34,9 +33,8 @@ class Auto(Modelled):
     as many: a model that begins early finds something early, and one that knew only what it asked for itself would not
     leave the first basin, or branch, that it met.
 
-    The models are a Gaussian process, whose few trials go furthest, and TPE, which does not believe in smoothness. Once
-    there are enough trials, two of three proposals of the process are a close look at what lies around the best
-    (`NearBest`), and the third still asks it where in the whole space to go.
+    The models are a Gaussian process, whose few trials go furthest; once there are enough trials, another of those
+    nearest to the best (`NearBest`); and TPE, which does not believe in smoothness.
     Turns are drawn with shares that follow what each model's proposals came to: clearly better than all before them, or
     not, the newest counting most. So a Gaussian process that only polishes what it has found gives turns away. It is a
     bandit as in M. Hoffman, E. Brochu and N. de Freitas, "Portfolio Allocation for Bayesian Optimization", UAI 2011,
@@ -88,27 +86,21 @@ class Auto(Modelled):
         first = rng.choices(list(shares), list(shares.values()))[0]
         told = self._told(history)
         for name in (first, *(other for other in shares if other != first)):
-            near = self._suggest_near(told, history, seen) if name == "gp" else None
-            config = near or self._suggest_by(name, told, history, seen)
+            config = self._suggest_by(name, told, history, seen)
             if config is not None:
                 improved, asked = found[name]
-                over = "the trials nearest to the best" if near else of_those(history, len(told))
+                over = "the trials nearest to the best" if name == "gp_near" else of_those(history, len(told))
                 why = f"{MODELS[name]} over {over}; {improved} of its {asked} configs so far were the best yet"
                 return Proposal(config, by=name, why=why)
         return self._random(history, seen, "random", "the models had only configs that were tried already")
 
-    def _suggest_near(self, told: Sequence[Told], history: Sequence[Observation], seen: set[str]) -> Config | None:
-        """Return what the Gaussian process's close look at the best proposes; None where it is not its turn."""
-        number = len(history)
-        if number % AFAR == 0:
-            return None
-        return self._gp.suggest_near(told, derive_seed(self.seed, "gp", number + 1, 0), seen)
-
     def _suggest_by(
         self, name: str, told: Sequence[Told], history: Sequence[Observation], seen: set[str]
     ) -> Config | None:
-        member = self._gp if name == "gp" else self._tpe
         number = len(history)
+        if name == "gp_near":
+            return self._gp.suggest_near(told, derive_seed(self.seed, name, number + 1), seen)
+        member = self._gp if name == "gp" else self._tpe
         for attempt in range(TRIES):
             seed = derive_seed(self.seed, name, number + 1, attempt)
             config = member._suggest(told, number, seed, attempt, seen)
@@ -153,4 +145,4 @@ def _gains(history: Sequence[Observation]) -> list[float]:
     return gains
 
 
-MODELS: Mapping[str, str] = {"gp": "a Gaussian process", "hyperopt": "TPE"}
+MODELS: Mapping[str, str] = {"gp": "a Gaussian process", "gp_near": "a Gaussian process", "hyperopt": "TPE"}
