@@ -15,9 +15,10 @@ thread, two at a time.
    and fp32 of one seed, the mean over the seeds, must be at least the tau between fp32 of two seeds, the mean over the
    pairs; and a one-sided bootstrap over the configs (2,000 draws, level 0.05) must rule out that it is lower by 0.05.
 
-The verdict of a trainable is "passed" if its three parts say so, each of which can be run alone. Writes
-benchmarks/results/precision.json; a test holds tuner.precision.PASSED equal to it. 15 minutes on 2 idle cores with AMX,
-of which resnet takes the half; --quick only shows that the command works, on the digits alone, and writes nothing.
+The verdict of a trainable on what multiplies bfloat16 here (AMX, or AVX-512 BF16) is "passed" if its three parts say
+so, each of which can be run alone. Writes benchmarks/results/precision.json, which tuner.precision.PASSED is held to.
+15 minutes on 2 idle cores with AMX, of which resnet takes the half; --quick only shows that the command works, on the
+digits alone, and writes nothing.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ import numpy as np
 from scipy import stats
 
 from tuner.errors import TunerError
+from tuner.machine import bf16_unit
 
 MARGIN, LEVEL, POWER = 0.3, 0.05, 0.8  # points of accuracy; of the tests; of the tests where there is no difference
 PILOT, FEWEST, MOST = 12, 16, 100  # seeds
@@ -300,7 +302,7 @@ def _hardware() -> dict[str, Any]:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
-        "amx_bf16": bool(torch.cpu.get_capabilities().get("amx_bf16")),
+        "bf16": bf16_unit(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -319,6 +321,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _check_unit() -> None:
+    if not bf16_unit():
+        raise SystemExit(
+            "This CPU multiplies bfloat16 with nothing of its own (AMX, AVX-512 BF16): there is no gate to pass."
+        )
+
+
 def _check_there(root: str) -> None:
     """Refuse to begin without Fashion-MNIST."""
     try:
@@ -332,6 +341,7 @@ def main() -> None:
     args = _arguments()
     asked = [args.part] if args.part else ["digits", "ranks"] if args.quick else list(PARTS)
     if not args.quick:
+        _check_unit()
         _check_there(args.root)
     gates = json.loads(args.out.read_text())["gates"] if args.out.is_file() and not args.quick else {}
     pool, began = Pool(args.root, args.quick), time.perf_counter()
@@ -339,8 +349,10 @@ def main() -> None:
         for trainable, part in itertools.product([args.only] if args.only else TRAINED, asked):
             hardware = _hardware()
             made = ranks(pool, trainable) if part == "ranks" else equivalence(pool, trainable, part)
-            parts = gates.get(trainable, {}).get("parts", {}) | {part: {**made, "hardware": hardware}}
-            gates[trainable] = {"device": "cpu", "verdict": verdict(parts), "parts": parts}
+            name = f"{trainable}, {hardware['bf16']}"
+            parts = gates.get(name, {}).get("parts", {}) | {part: {**made, "hardware": hardware}}
+            entry = {"trainable": trainable, "device": hardware["bf16"], "verdict": verdict(parts), "parts": parts}
+            gates[name] = entry
             print(f"{trainable}, {part}: {made['verdict']}, {time.perf_counter() - began:.0f} s", flush=True)
             if not args.quick:
                 _write(args.out, gates)

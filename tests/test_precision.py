@@ -11,13 +11,17 @@ import pytest
 import tuner
 from tuner import precision
 from tuner.errors import UsageError
-from tuner.machine import has_amx
+from tuner.machine import bf16_unit
 from tuner.plan import make_plan
 from tuner.precision import resolve
 from tuner.trainable import DataInfo
 
 RATE = {"learning_rate": tuner.LogUniform(1e-3, 1e-1)}
-FLAGS = {"amx": "flags\t\t: fpu amx_bf16 amx_tile amx_int8\n", "none": "flags\t\t: fpu avx2\n"}
+FLAGS = {
+    "amx": "flags\t\t: fpu amx_bf16 amx_tile amx_int8\n",
+    "avx512": "flags\t\t: avx512f avx512_bf16\n",
+    "none": "flags\t\t: fpu avx2\n",
+}
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def amx(tmp_path):
 @pytest.fixture
 def passed(monkeypatch):
     """The gates as they are to be: cnn passed on CPUs."""
-    monkeypatch.setattr(precision, "PASSED", {"cpu": ("cnn",), "cuda": ()})
+    monkeypatch.setattr(precision, "PASSED", {"amx": ("cnn",), "avx512": ("cnn",), "cuda": ()})
 
 
 def of(trainable="cnn", **resources):
@@ -44,6 +48,16 @@ def own(config, trial):
 
 def test_auto_is_bf16_where_the_processor_has_it_and_the_gate_was_passed(passed, amx):
     assert resolve(of(), "cpu", cpuinfo=amx) == ("bf16", "bf16 (auto: this CPU has AMX, and cnn ends as in fp32)")
+
+
+def test_auto_is_bf16_with_avx512_once_its_own_gate_was_passed(passed, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(FLAGS["avx512"])
+    assert bf16_unit(tmp_path / "cpuinfo") == "avx512"
+    why = "bf16 (auto: this CPU has AVX-512 BF16, and cnn ends as in fp32)"
+    assert resolve(of(), "cpu", cpuinfo=tmp_path / "cpuinfo") == ("bf16", why)
+    monkeypatch.setattr(precision, "PASSED", {"amx": ("cnn",), "avx512": (), "cuda": ()})
+    why = "fp32 (auto: bf16 has not passed its gate for cnn on a CPU with AVX-512 BF16)"
+    assert resolve(of(), "cpu", cpuinfo=tmp_path / "cpuinfo") == ("fp32", why)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +84,12 @@ def test_auto_is_fp32_for_images_that_gain_nothing(passed, amx, side, became):
 
 
 @pytest.mark.parametrize("text", [FLAGS["none"], "", None], ids=["an older one", "nothing told", "no file"])
-def test_auto_is_fp32_without_amx(passed, tmp_path, text):
+def test_auto_is_fp32_without_a_unit_for_it(passed, tmp_path, text):
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    assert not has_amx(tmp_path / "cpuinfo")
-    assert resolve(of(), "cpu", cpuinfo=tmp_path / "cpuinfo")[1] == "fp32 (auto: this CPU has no AMX)"
+    assert not bf16_unit(tmp_path / "cpuinfo")
+    why = "fp32 (auto: this CPU has neither AMX nor AVX-512 BF16)"
+    assert resolve(of(), "cpu", cpuinfo=tmp_path / "cpuinfo")[1] == why
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])
@@ -86,13 +101,13 @@ def test_passed_is_what_the_recorded_gate_says():
     file = Path(__file__).parents[1] / "benchmarks/results/precision.json"
     # Before anything is recorded, nothing has passed.
     gates = json.loads(file.read_text())["gates"] if file.is_file() else {}
-    assert gates.keys() <= set(precision.MEASURABLE)
+    assert {gate["trainable"] for gate in gates.values()} <= set(precision.MEASURABLE)
     found = {device: [] for device in precision.PASSED}
-    for name, gate in gates.items():
+    for gate in gates.values():
         parts = [part["verdict"] for part in gate["parts"].values()]
         # Two data sets and the ranks: a gate that lost a part on its way passes nothing.
         if gate["verdict"] == "passed" and parts == ["passed"] * 3:
-            found[gate["device"]].append(name)
+            found[gate["device"]].append(gate["trainable"])
     assert {device: tuple(names) for device, names in found.items()} == precision.PASSED
 
 

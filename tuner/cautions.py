@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.constraints import PARAMS, read
 from tuner.disk import size
-from tuner.machine import has_amx, memory_bytes
+from tuner.machine import bf16_unit, memory_bytes
 from tuner.space import Uniform
 from tuner.spec import Sweep
 from tuner.spec.checks import highest
@@ -44,8 +44,8 @@ def cautions(plan: Plan, written: Sweep) -> Iterator[str]:
     yield from _models(plan)
     yield from _budgets(plan)
     yield from _constraints(plan)
-    if plan.sweep.resources.precision == "bf16" and not plan.sweep.resources.gpus_per_trial and not has_amx():
-        yield "resources.precision: bf16 may be slower than fp32 on a CPU without AMX, such as this one's."
+    if plan.sweep.resources.precision == "bf16" and not plan.sweep.resources.gpus_per_trial and not bf16_unit():
+        yield "resources.precision: bf16 may be slower than fp32 on a CPU without AMX or AVX-512 BF16, such as this."
 
 
 def _constraints(plan: Plan) -> Iterator[str]:

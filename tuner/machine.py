@@ -45,14 +45,16 @@ def count_gpus() -> int:
     return installed if visible is None else _visible_gpus(visible, installed)
 
 
-def has_amx(cpuinfo: Path = CPUINFO) -> bool:
-    """Return whether the processor multiplies bfloat16 matrices in hardware (AMX), as far as Linux tells."""
+def bf16_unit(cpuinfo: Path = CPUINFO) -> str:
+    """Return what the processor multiplies bfloat16 with, as far as Linux tells: "amx", "avx512", or "" for nothing."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return False
+        return ""
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return {"amx_tile", "amx_bf16"} <= set(flags)
+    if {"amx_tile", "amx_bf16"} <= set(flags):
+        return "amx"
+    return "avx512" if "avx512_bf16" in flags else ""
 
 
 def gpu_capability() -> float:
